@@ -1,0 +1,27 @@
+"""The one error that a user is shown without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+  """A mistake in what the user gave; its text says what to do instead."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
+  """Returns the error for a name that does not exist.
+
+  Args:
+    kind: what was looked up, as the user calls it: "loss", "config key".
+    name: what the user wrote.
+    known: every name that exists.
+
+  Returns:
+    An error that names the nearest of `known` first, then all of them.
+  """
+  known = sorted(known)
+  near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.5)
+  hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+  return UserError(
+    f"unknown {kind} {name!r};{hint} known: {', '.join(known) or 'none'}"
+  )
