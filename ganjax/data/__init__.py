@@ -1,0 +1,77 @@
+"""Datasets: each file `data/<name>.py` has `load(split, ...) -> Arrays`.
+
+Images are uint8 `[N, H, W, C]` with int32 labels `[N]`; the toy sets are
+float32 points `[N, 2]`. Nothing here imports JAX's devices, a config, or (but
+for preparing a TFDS image dataset) TensorFlow.
+"""
+
+import functools
+import sys
+from typing import Any
+
+import flax.struct
+import numpy as np
+
+from ganjax import registry
+
+HELPERS = ("cache", "scaling")
+
+
+@flax.struct.dataclass
+class Arrays:
+  """A split of a dataset, or a batch of it: a pytree of its two arrays.
+
+  Attributes:
+    images: uint8 `[N, H, W, C]` in [0, 255], or float32 points `[N, 2]`.
+    labels: int32 `[N]` in [0, num_classes), or None.
+    num_classes: 0 where there are no labels.
+  """
+
+  images: Any
+  labels: Any = None
+  num_classes: int = flax.struct.field(pytree_node=False, default=0)
+
+
+def find(name: str):
+  """Returns the module of the dataset `name`; its `load` makes `Arrays`."""
+  return registry.find_module(sys.modules[__name__], name, "dataset", HELPERS)
+
+
+def names() -> list[str]:
+  """Returns the names of the datasets that there are."""
+  return registry.module_names(sys.modules[__name__], HELPERS)
+
+
+def batch_indices(
+  seed: int, start: int, count: int, num_examples: int
+) -> np.ndarray:
+  """Returns which examples stand at `start .. start + count` of the stream.
+
+  The stream is one permutation of the dataset after another. The permutation
+  of an epoch depends on (seed, epoch) alone, so a resumed run needs to know
+  only how many examples it has used.
+
+  Args:
+    seed: the run's seed.
+    start: how many examples were used before.
+    count: how many are wanted; may cross the end of an epoch.
+    num_examples: the size of the dataset.
+
+  Returns:
+    int32 `[count]`.
+  """
+  parts = []
+  while count > 0:
+    epoch, offset = divmod(start, num_examples)
+    part = _epoch_order(seed, epoch, num_examples)[offset : offset + count]
+    parts.append(part)
+    start, count = start + len(part), count - len(part)
+  return np.concatenate(parts)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+  # RandomState's stream is frozen for ever (NEP 19), that of the newer
+  # generators is not: an order must not change with the version of NumPy.
+  order = np.random.RandomState([seed, epoch]).permutation(num_examples)
+  return order.astype(np.int32)

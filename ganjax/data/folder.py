@@ -1,0 +1,213 @@
+"""Any folder of images; class sub-folders are its labels.
+
+Accepted are `path/*.png`, `path/<class>/*.png`, `path/train/*.png` with
+`path/test/*.png`, and `path/train/<class>/*.png` with `path/test/<class>/...`.
+"""
+
+import hashlib
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+from PIL import Image, ImageOps
+
+from ganjax import data, errors
+from ganjax.data import cache
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_SPLITS = ("train", "test")
+
+
+class File(NamedTuple):
+  """An image: its path relative to the folder, and its class or ""."""
+
+  path: str
+  label: str
+
+
+def load(
+  split: str = "train",
+  path: str = "",
+  size: int = 32,
+  channels: int = 3,
+  test_fraction: float = 0.1,
+) -> data.Arrays:
+  """Loads a folder of images: cropped to the central square, then resized.
+
+  The arrays are cached until a file's name, size or time changes. A corrupt
+  image is skipped with a warning; more than 1 in 100 (or 3) are an error.
+  Of an animation the first frame counts; what is transparent becomes white.
+
+  Args:
+    split: "train" or "test".
+    path: the folder. With sub-folders `train` and `test` these are the splits;
+      otherwise a hash of each file's name decides on its split.
+    size: height and width in pixels, at least 1.
+    channels: 3 (RGB) or 1 (grey).
+    test_fraction: share of the test split where there are no such sub-folders.
+
+  Returns:
+    uint8 images `[N, size, size, channels]` in [0, 255], and int32 labels
+    `[N]` in the sorted order of the class sub-folders' names, or None if there
+    are none.
+
+  Raises:
+    UserError: a value is out of range, or the folder does not hold images.
+  """
+  if split not in _SPLITS:
+    raise errors.unknown("split", split, _SPLITS)
+  if size < 1:
+    raise errors.UserError(f"folder: size is {size}, it must be at least 1")
+  if channels not in (1, 3):
+    raise errors.UserError(f"folder: channels is {channels}, it must be 1 or 3")
+  if not 0 < test_fraction < 1:
+    raise errors.UserError(
+      f"folder: test_fraction is {test_fraction}, it must be between 0 and 1"
+    )
+  if not path:
+    raise errors.UserError("folder: path is empty, set it to a folder")
+  folder = pathlib.Path(path).expanduser().resolve()
+  if not folder.is_dir():
+    raise errors.UserError(f"folder: {folder} is not a folder")
+  files, classes = _files(folder, split, test_fraction)
+  key = {
+    "dataset": "folder",
+    "name": folder.name,
+    "split": split,
+    "size": size,
+    "channels": channels,
+    "files": _fingerprint(folder, files),
+    "classes": classes,
+  }
+  return cache.cached(
+    key,
+    lambda allocate: _decode(
+      folder, files, classes, allocate((len(files), size, size, channels))
+    ),
+  )
+
+
+def _files(
+  folder: pathlib.Path, split: str, test_fraction: float
+) -> tuple[list[File], list[str]]:
+  """Returns the files of the split, sorted, and the names of all classes."""
+  named = [name for name in _SPLITS if (folder / name).is_dir()]
+  if named:
+    files = {name: sorted(_walk(folder, folder / name)) for name in named}
+    advice = f"put them into {folder / split}"
+  else:
+    files = {"train": [], "test": []}
+    for file in sorted(_walk(folder, folder)):
+      is_test = _uniform(file.path) < test_fraction
+      files["test" if is_test else "train"].append(file)
+    advice = "add more, or change test_fraction"
+  classes = _classes(folder, sum(files.values(), []))
+  if not files.get(split):
+    raise errors.UserError(
+      f"folder: no images for the {split} split in {folder}: {advice}"
+    )
+  return files[split], classes
+
+
+def _walk(folder: pathlib.Path, top: pathlib.Path) -> Iterator[File]:
+  """Yields the images below `top`, which is `folder` or inside it."""
+  for place, folders, names in os.walk(top):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    for name in names:
+      path = pathlib.Path(place, name)
+      if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+        continue
+      # A link may lead anywhere on the machine: only those inside count.
+      if path.is_file() and path.resolve().is_relative_to(folder):
+        parts = path.relative_to(top).parts
+        label = parts[0] if len(parts) > 1 else ""
+        yield File(path.relative_to(folder).as_posix(), label)
+
+
+def _classes(folder: pathlib.Path, files: list[File]) -> list[str]:
+  """Returns the sorted names of the class sub-folders; empty without any."""
+  classes = sorted({file.label for file in files})
+  if not classes:
+    raise errors.UserError(
+      f"folder: no images in {folder}: it needs files that end in "
+      f"{' '.join(SUFFIXES)} (links that lead out of it do not count)"
+    )
+  if "" in classes and len(classes) > 1:
+    raise errors.UserError(
+      f"folder: {folder} has images both inside and beside class sub-folders: "
+      "move all into such sub-folders, or all out of them"
+    )
+  return [name for name in classes if name]
+
+
+def _uniform(name: str) -> float:
+  """Returns a number in [0, 1) that depends on nothing but `name`."""
+  short = hashlib.sha256(os.fsencode(name)).digest()[:6]
+  return int.from_bytes(short, "big") / 2**48
+
+
+def _fingerprint(folder: pathlib.Path, files: list[File]) -> str:
+  sha = hashlib.sha256(os.fsencode(folder))
+  for file in files:
+    stat = (folder / file.path).stat()
+    line = f"\n{file.path}\t{stat.st_size}\t{stat.st_mtime_ns}"
+    sha.update(os.fsencode(line))
+  return sha.hexdigest()[:16]
+
+
+def _decode(
+  folder: pathlib.Path,
+  files: list[File],
+  classes: list[str],
+  images: np.ndarray,
+) -> data.Arrays:
+  """Decodes `files` into uint8 `images` `[N, size, size, channels]`."""
+  kept, corrupt = [], []
+  for file in cache.track(files, len(files), f"reading {folder.name}"):
+    try:
+      images[len(kept)] = _image(folder / file.path, images.shape[1:])
+      kept.append(file)
+    except Exception as error:  # Pillow raises anything on a corrupt file.
+      reason = " ".join(str(error).split())
+      corrupt.append(f"{folder / file.path} ({reason})")
+      if len(corrupt) > max(3, len(files) // 100):
+        break
+  if corrupt:
+    told = f"{len(corrupt)} of {len(files)} images cannot be read, the first: "
+    if not kept or len(corrupt) > max(3, len(files) // 100):
+      raise errors.UserError(
+        f"folder: at least {told}{corrupt[0]}: mend or remove them"
+      )
+    logging.warning("skipped: %s%s", told, corrupt[0])
+    images = images[: len(kept)]
+  if not classes:
+    return data.Arrays(images)
+  labels = np.array([classes.index(file.label) for file in kept], np.int32)
+  return data.Arrays(images, labels, len(classes))
+
+
+def _image(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns the image in `path` as uint8 of `shape` `[size, size, channels]`.
+
+  Raises:
+    Exception: of any kind that Pillow has for a corrupt or oversized file.
+  """
+  with warnings.catch_warnings():
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with Image.open(path, formats=FORMATS) as opened:
+      image = ImageOps.exif_transpose(opened)
+  if image.mode.startswith("I"):  # 16 bits, which `convert` would clip.
+    scaled = np.rint(np.asarray(image) / 257)
+    image = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+  elif image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    image = Image.alpha_composite(white, image)
+  image = image.convert("RGB" if shape[-1] == 3 else "L")
+  image = ImageOps.fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+  return np.asarray(image).reshape(shape)

@@ -1,0 +1,118 @@
+"""Prepares a dataset once, so that later runs only map it into memory."""
+
+import argparse
+import inspect
+import pathlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from ganjax import data
+
+_DESCRIPTION = """\
+Prepares a dataset once and caches it as uint8 arrays, which later runs map
+into memory without TFDS and TensorFlow. The cache is in $GANJAX_CACHE, by
+default ~/.cache/ganjax."""
+
+_EXAMPLES = """\
+examples:
+  python -m ganjax.prepare cifar10
+  python -m ganjax.prepare mnist --size 32 --split train[:50000] test
+  python -m ganjax.prepare folder:/path/to/images --size 64
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Prepares the dataset that the command line names; returns its exit code.
+
+  Args:
+    arguments: the command line without the program, by default `sys.argv`.
+  """
+  parser = argparse.ArgumentParser(
+    prog="python -m ganjax.prepare",
+    description=_DESCRIPTION,
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    "name",
+    metavar="NAME",
+    help="a TFDS name such as cifar10, digits, toy, or folder:PATH",
+  )
+  parser.add_argument(
+    "--data_dir", help="where TFDS keeps its data (~/tensorflow_datasets)"
+  )
+  parser.add_argument("--size", type=int, help="height and width in pixels")
+  parser.add_argument(
+    "--split",
+    nargs="+",
+    default=["train", "test"],
+    help="which splits (train test)",
+  )
+  args = parser.parse_args(arguments)
+  # Only now, so that --help answers at once.
+  from ganjax import errors
+
+  try:
+    prepare(args.name, args.split, data_dir=args.data_dir, size=args.size)
+  except errors.UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def prepare(name: str, splits: list[str], **options: Any) -> None:
+  """Loads each of `splits` and prints what it holds and where it is.
+
+  Args:
+    name: the name of a dataset of ganjax or of TFDS, or "folder:PATH".
+    splits: "train", "test", or whatever else the dataset understands.
+    **options: keyword arguments of the dataset's `load`; None means default.
+
+  Raises:
+    UserError: the dataset cannot be prepared, or has no such option.
+  """
+  from ganjax import data, errors
+
+  options = {key: value for key, value in options.items() if value is not None}
+  dataset, _, path = name.partition(":")
+  if dataset == "folder":
+    options["path"] = path and str(pathlib.Path(path).expanduser().absolute())
+  elif dataset not in data.names():
+    # All other names are those of TFDS, which may contain colons.
+    dataset, options = "tfds", {"builder": name, **options}
+  load = data.find(dataset).load
+  for key in options:
+    if key not in inspect.signature(load).parameters:
+      raise errors.UserError(f"{dataset} has no option --{key}: leave it out")
+  rows, places = [], []
+  for split in splits:
+    start = time.monotonic()
+    arrays = load(split, **options)
+    rows.append(_row(split, arrays, time.monotonic() - start))
+    places.append(_place(arrays))
+  print(f"{'split':<16} {'images':>9}  {'shape':<12} classes       MB  seconds")
+  print("\n".join([*rows, *dict.fromkeys(places)]))
+  words = [f"{key}={value!r}" for key, value in options.items()]
+  print(f"config.dataset = dict({', '.join([f'name={dataset!r}', *words])})")
+
+
+def _row(split: str, arrays: "data.Arrays", seconds: float) -> str:
+  shape = "x".join(map(str, arrays.images.shape[1:]))
+  megabytes = arrays.images.nbytes / 1e6
+  return (
+    f"{split:<16} {len(arrays.images):>9,}  {shape:<12} "
+    f"{arrays.num_classes or '-':>7} {megabytes:>8,.1f}  {seconds:>7.1f}"
+  )
+
+
+def _place(arrays: "data.Arrays") -> str:
+  filename = getattr(arrays.images, "filename", None)
+  if filename is None:
+    return "made anew at each start: nothing to cache"
+  return f"cached in {pathlib.Path(filename).parent}"
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,23 @@
+"""Four fake CPU devices; `[N, 1]` against `[N]` is an error, not `[N, N]`."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+# Two test processes share two cores; helpers of theirs would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+  """Gives every test process an empty cache of its own."""
+  folder = tmp_path_factory.mktemp("cache")
+  os.environ["GANJAX_CACHE"] = str(folder)
+  return folder
