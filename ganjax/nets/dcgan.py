@@ -1,0 +1,125 @@
+"""Deep convolutional pairs (Radford et al. 2016).
+
+Layers, initialisation and absent biases as "arch 0" of the relativistic GAN
+(Jolicoeur-Martineau 2018): 4x4 kernels, stride 2, channels doubling with each
+halving of the resolution down to 4x4.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ganjax import errors
+from ganjax.nets import layers
+
+_init = nn.initializers.normal(0.02)
+
+
+def _num_halvings(image_shape: tuple[int, ...]) -> int:
+  """Returns how often an image is halved until it is 4 to 7 pixels wide."""
+  size = image_shape[0]
+  halvings = max(size, 1).bit_length() - 3
+  if (
+    len(image_shape) != 3
+    or image_shape[1] != size
+    or halvings < 1
+    or size % 2**halvings
+  ):
+    raise errors.UserError(
+      "net 'dcgan' needs square images of 8, 10, 12 or 14 pixels, doubled any "
+      f"number of times (16, 28, 32, 64, ...), not {list(image_shape)}; "
+      "set config.dataset.size or use net 'mlp'"
+    )
+  return halvings
+
+
+class Generator(nn.Module):
+  """z -> 4x4 -> ... -> image, batch norm and ReLU, tanh at the end.
+
+  Attributes:
+    image_shape: `(H, W, C)`, square.
+    num_classes: unused.
+    axis_name: the mapped axis, for batch norm.
+    width: channels before the last layer; twice as many before each earlier.
+    output: the activation of the output.
+    output_bias: whether the last layer has a bias: without one (arch 0) an
+      even background, as that of digits, is slow to learn.
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int = 0
+  axis_name: str | None = None
+  width: int = 64
+  output: str = "tanh"
+  output_bias: bool = False
+
+  @nn.compact
+  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+    """Maps `z [N, z_dim]` to images `[N, H, W, C]`."""
+    del labels
+    halvings = _num_halvings(self.image_shape)
+    size = self.image_shape[0] // 2**halvings
+    norm = _batch_norm(train, self.axis_name)
+    channels = self.width * 2 ** (halvings - 1)
+    # A transposed convolution of a single pixel is a dense layer.
+    x = nn.Dense(size**2 * channels, use_bias=False, kernel_init=_init)(z)
+    x = jax.nn.relu(norm()(x.reshape(-1, size, size, channels)))
+    up = functools.partial(layers.ConvTranspose, kernel_init=_init)
+    for i in range(halvings - 1):
+      x = up(channels // 2 ** (i + 1), use_bias=False)(x)
+      x = jax.nn.relu(norm()(x))
+    x = up(self.image_shape[2], use_bias=self.output_bias)(x)
+    return layers.ACTIVATIONS.find(self.output)(x)
+
+
+class Discriminator(nn.Module):
+  """image -> ... -> 4x4 -> logit, batch norm but in the first, leaky ReLU .2.
+
+  Attributes:
+    image_shape: `(H, W, C)`, square.
+    num_classes: unused.
+    axis_name: the mapped axis, for batch norm.
+    width: channels after the first layer; twice as many after each next.
+    batch_norm: without, layers have biases instead, and D also sees what a
+      whole batch of fakes has in common, such as its brightness.
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int = 0
+  axis_name: str | None = None
+  width: int = 64
+  batch_norm: bool = True
+
+  @nn.compact
+  def __call__(self, images: jax.Array, labels=None, train: bool = True):
+    """Maps images `[N, H, W, C]` to logits `[N]`."""
+    del labels
+    norm = _batch_norm(train, self.axis_name)
+    x = images
+    for i in range(_num_halvings(self.image_shape)):
+      x = nn.Conv(
+        self.width * 2**i,
+        (4, 4),
+        strides=(2, 2),
+        padding=((1, 1), (1, 1)),
+        use_bias=not self.batch_norm,
+        kernel_init=_init,
+      )(x)
+      x = jax.nn.leaky_relu(norm()(x) if i and self.batch_norm else x, 0.2)
+    x = layers.flatten(x)
+    return nn.Dense(1, use_bias=not self.batch_norm, kernel_init=_init)(x)[:, 0]
+
+
+def _batch_norm(train: bool, axis_name: str | None):
+  # momentum .9 and epsilon 1e-5 are the defaults of the authors' framework.
+  return functools.partial(
+    nn.BatchNorm,
+    use_running_average=not train,
+    momentum=0.9,
+    epsilon=1e-5,
+    axis_name=axis_name,
+    scale_init=layers.scale_init,
+    dtype=jnp.float32,
+  )

@@ -1,0 +1,97 @@
+"""Optimizers: any name of optax, any schedule for any number of theirs.
+
+A spec is a dict with `name` and the optimizer's own arguments. A number may
+itself be a spec, of a schedule over updates:
+`dict(name="adam", learning_rate=dict(name="cosine_decay_schedule", ...))`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from ganjax import registry
+
+OPTIMIZERS = registry.Registry("optimizer")
+SCHEDULES = registry.Registry("schedule")
+
+
+def find(name: str) -> Callable[..., optax.GradientTransformation]:
+  """Returns the optimizer `name`, of this file or of optax."""
+  return _with_optax(OPTIMIZERS, vars(optax), "learning_rate").find(name)
+
+
+def find_schedule(name: str) -> Callable[..., optax.Schedule]:
+  """Returns the schedule `name`, of this file or of `optax.schedules`."""
+  return _with_optax(SCHEDULES, vars(optax.schedules), "init_value").find(name)
+
+
+def _with_optax(own: registry.Registry, others: Mapping, parameter: str):
+  """Adds to `own` the functions of optax that take `parameter`."""
+  found = registry.Registry(own.kind)
+  for name, value in others.items():
+    if inspect.isfunction(value) and not name.startswith("_"):
+      if parameter in inspect.signature(value).parameters:
+        found[name] = value
+  found.update(own)
+  return found
+
+
+def get(name: str, **hyper: Any) -> optax.GradientTransformation:
+  """Returns the optimizer of a spec.
+
+  Args:
+    name: e.g. "adam", "sgd", "rmsprop", "classical_momentum".
+    **hyper: the optimizer's arguments: numbers, or specs of schedules.
+
+  Raises:
+    UserError: there is no such optimizer or schedule.
+  """
+  hyper = {
+    k: get_schedule(**v) if isinstance(v, Mapping) else v
+    for k, v in hyper.items()
+  }
+  optimizer = find(name)
+  scheduled = {k for k, v in hyper.items() if callable(v)}
+  # Optax follows a schedule of the learning rate by itself; of the others,
+  # through hyperparameters in the optimizer's state.
+  if scheduled - {"learning_rate"}:
+    optimizer = optax.inject_hyperparams(optimizer)
+  return optimizer(**hyper)
+
+
+def get_schedule(name: str, **hyper: Any) -> optax.Schedule:
+  """Returns the schedule of a spec: updates so far -> number."""
+  return find_schedule(name)(**hyper)
+
+
+@OPTIMIZERS.register
+def classical_momentum(
+  learning_rate: float, momentum: float = 0.5
+) -> optax.GradientTransformation:
+  """v <- momentum * v - learning_rate * gradient; p <- p + v.
+
+  The form of pylearn2, with which the nets of 2014 were trained. It differs
+  from `sgd`, whose velocity does not hold the rate, where the rate changes.
+  """
+  return optax.chain(
+    optax.scale_by_learning_rate(learning_rate), optax.trace(decay=momentum)
+  )
+
+
+@SCHEDULES.register
+def linear_staircase(
+  init_value: float, end_value: float, num_stairs: int, stair_length: int
+) -> optax.Schedule:
+  """From `init_value` to `end_value` in stairs, then constant.
+
+  Momentum in 2014 rose from .5 to .7 in 249 stairs of one epoch each.
+  """
+
+  def schedule(step):
+    stairs = jnp.minimum(step // stair_length, num_stairs)
+    return init_value + (end_value - init_value) * stairs / num_stairs
+
+  return schedule

@@ -1,0 +1,104 @@
+"""Devices: the `pmap` boundary, and what a step says across it.
+
+A step is written for one device. What it must say to the others goes through
+the functions below, which do nothing where `axis_name` is None; no other file
+knows how many devices there are. The state goes in and out unstacked: every
+device holds the same one, since every device computes the same update.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+AXIS = "devices"
+
+
+def mean(tree: Any, axis_name: str | None) -> Any:
+  """Averages every leaf of `tree` over the devices."""
+  return lax.pmean(tree, axis_name) if axis_name else tree
+
+
+def gather(x: jax.Array, axis_name: str | None) -> jax.Array:
+  """Returns the global batch `[N, ...]` of the local ones `[n, ...]`.
+
+  A loss of gathered logits is the same number on every device. Its gradient
+  through `gather` counts each device's copy of it, and `mean` of the gradients
+  takes that factor out again: together they are the global batch's gradient.
+  """
+  return lax.all_gather(x, axis_name, tiled=True) if axis_name else x
+
+
+def example_keys(
+  key: jax.Array, num_examples: int, axis_name: str | None
+) -> jax.Array:
+  """Returns a key for each of this device's examples, `[num_examples]`.
+
+  The key belongs to the example's place in the global batch, so noise does not
+  depend on how many devices share the batch.
+  """
+  first = lax.axis_index(axis_name) * num_examples if axis_name else 0
+  places = first + jnp.arange(num_examples)
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+
+
+def map_step(
+  train_step: Callable, prepare: Callable, devices: list[jax.Device]
+) -> Callable:
+  """Maps a per-device step over `devices`.
+
+  Args:
+    train_step: `(state, batch, key) -> (state, metrics)`, with collectives
+      over `AXIS`.
+    prepare: `batch -> batch`, from what is stored to what networks see.
+    devices: the devices to run on.
+
+  Returns:
+    `(state, arrays, indices [num_devices, ...], key, step) -> (state,
+    metrics)`. The batch is gathered from `arrays`, which live on the device.
+    `state` is donated: the one given is not to be used again.
+  """
+
+  def mapped_step(state, arrays, indices, key, step):
+    batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
+    return train_step(state, prepare(batch), jax.random.fold_in(key, step))
+
+  mapped = jax.pmap(
+    mapped_step,
+    axis_name=AXIS,
+    in_axes=(None, None, 0, None, None),
+    out_axes=None,  # pyright: ignore[reportArgumentType]
+    donate_argnums=(0,),
+    devices=devices,
+  )
+  # Fake devices of one CPU share its threads, and collectives of many queued
+  # steps can starve each other for ever: there each step is awaited.
+  if len(devices) > 1 and devices[0].platform == "cpu":
+    return lambda *args: jax.block_until_ready(mapped(*args))
+  return mapped
+
+
+def replicate(tree: Any, devices: list[jax.Device]) -> Any:
+  """Copies the leaves of `tree` to every device, laid out for `map_step`."""
+  copy = jax.pmap(
+    lambda tree, place: tree,
+    axis_name=AXIS,  # as in `map_step`, or its second call compiles again
+    in_axes=(None, 0),
+    out_axes=None,  # pyright: ignore[reportArgumentType]
+    devices=devices,
+  )
+  return copy(tree, np.arange(len(devices)))
+
+
+def shard(indices: np.ndarray, num_devices: int) -> np.ndarray:
+  """Splits `[k, batch_size]` into `[num_devices, k, batch_size / devices]`."""
+  parts = np.split(indices, num_devices, axis=1)
+  return np.stack(parts)
+
+
+def local(tree: Any) -> Any:
+  """Returns one device's copy of a state that every device holds."""
+  return jax.tree.map(lambda x: x.addressable_data(0), tree)

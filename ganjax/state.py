@@ -1,0 +1,76 @@
+"""What training changes: frozen pytrees, new ones out of old ones."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class NetState:
+  """One network and its optimizer.
+
+  Attributes:
+    params: the trained parameters.
+    stats: every other collection of the module, e.g. `batch_stats`.
+    opt_state: of the optimizer of `params`.
+  """
+
+  params: Any
+  stats: Any
+  opt_state: Any
+
+  @classmethod
+  def create(cls, variables: Any, optimizer: optax.GradientTransformation):
+    """Splits a module's fresh `variables` and initialises the optimizer."""
+    stats = {k: v for k, v in variables.items() if k != "params"}
+    params = variables["params"]
+    return cls(params, stats, optimizer.init(params))
+
+  def update(self, optimizer, grads, stats) -> "NetState":
+    """Returns the state after one step along `grads`, with new `stats`."""
+    updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
+    params = optax.apply_updates(self.params, updates)
+    return NetState(params, stats, opt_state)
+
+
+@flax.struct.dataclass
+class Averaged:
+  """An exponential moving average of a network: parameters *and* statistics.
+
+  Averaged weights beside the live network's batch statistics are a pair that
+  never existed, and sample worse than either.
+  """
+
+  params: Any
+  stats: Any
+
+  @classmethod
+  def create(cls, net: NetState) -> "Averaged":
+    """Starts at a copy of `net`; sharing its buffers would break donation."""
+    return cls(*jax.tree.map(jnp.copy, (net.params, net.stats)))
+
+  def update(self, net: NetState, decay: float, step) -> "Averaged":
+    """Moves towards `net` by 1 - min(decay, (1 + step) / (10 + step)).
+
+    The ramp forgets the initial weights in short runs, too.
+    """
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    new = (net.params, net.stats)
+    old = (self.params, self.stats)
+    return Averaged(*optax.incremental_update(new, old, rate))
+
+
+def forward(
+  module: nn.Module, params: Any, stats: Any, *inputs, key: jax.Array
+) -> tuple[Any, Any]:
+  """Applies `module` in training mode; returns its output and new stats."""
+  variables = {"params": params, **stats}
+  rngs = {"dropout": key}
+  output, stats = module.apply(
+    variables, *inputs, train=True, rngs=rngs, mutable=list(stats)
+  )
+  return output, stats
