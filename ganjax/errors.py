@@ -20,7 +20,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     An error that names the nearest of `known` first, then all of them.
   """
   known = sorted(known)
-  near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.5)
+  last = str(name).rpartition(".")[2]  # Of a config key: what is mistyped.
+  near = difflib.get_close_matches(last, known, n=2, cutoff=0.5)
   hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
   return UserError(
     f"unknown {kind} {name!r};{hint} known: {', '.join(known) or 'none'}"

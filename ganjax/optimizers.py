@@ -44,7 +44,8 @@ def get(name: str, **hyper: Any) -> optax.GradientTransformation:
 
   Args:
     name: e.g. "adam", "sgd", "rmsprop", "classical_momentum".
-    **hyper: the optimizer's arguments: numbers, or specs of schedules.
+    **hyper: the optimizer's arguments: numbers, specs of schedules, or None
+      for those that are left out.
 
   Raises:
     UserError: there is no such optimizer or schedule.
@@ -52,6 +53,7 @@ def get(name: str, **hyper: Any) -> optax.GradientTransformation:
   hyper = {
     k: get_schedule(**v) if isinstance(v, Mapping) else v
     for k, v in hyper.items()
+    if v is not None
   }
   optimizer = find(name)
   scheduled = {k for k, v in hyper.items() if callable(v)}
@@ -64,7 +66,8 @@ def get(name: str, **hyper: Any) -> optax.GradientTransformation:
 
 def get_schedule(name: str, **hyper: Any) -> optax.Schedule:
   """Returns the schedule of a spec: updates so far -> number."""
-  return find_schedule(name)(**hyper)
+  given = {k: v for k, v in hyper.items() if v is not None}
+  return find_schedule(name)(**given)
 
 
 @OPTIMIZERS.register

@@ -1,0 +1,21 @@
+"""ganjax: a laboratory for adversarial learning in JAX and Flax.
+
+The public names are imported when first used, so that `--help` is quick.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Modules, and `load`, which says more at this place than in its module.
+_MODULES = "configs data evaluate losses metrics nets systems train".split()
+
+__all__ = ["__version__", "load", *_MODULES]  # pyright: ignore
+
+
+def __getattr__(name: str):
+  if name == "load":
+    return importlib.import_module("ganjax.run").load
+  if name in _MODULES:
+    return importlib.import_module(f"ganjax.{name}")
+  raise AttributeError(f"module 'ganjax' has no attribute {name!r}")

@@ -1,0 +1,207 @@
+"""Experiment files to checked configs, and configs to the parts they name.
+
+A section with a `name` is looked up by it; its other keys are arguments of
+what was found. `resolve` writes the defaults of those signatures into the
+config, so that every flag is there to be set, and `config.json` keeps what a
+run really used whatever later versions default to.
+"""
+
+import functools
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+
+from ganjax import data, errors, losses, metrics, nets, optimizers, schema
+from ganjax import systems
+
+EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+
+DEFAULTS = dict(
+  num_steps=schema.REQUIRED,
+  batch_size=schema.REQUIRED,
+  seed=0,
+  d_steps_per_g_step=1,
+  scaling="symmetric",
+  log_every=100,
+  ema=dict(decay=0.0),
+  samples=dict(every=1000, num=64),
+  checkpoint=dict(every=1000, keep=3, best=""),
+)
+EVAL = dict(every=0, num_samples=0)
+
+# The parts that a system's `make` may ask for, by the section that names them.
+NETS = ("generator", "discriminator")
+OPTIMIZERS = ("g_opt", "d_opt")
+FINDERS: dict[str, Callable[[str], Callable]] = {
+  "system": lambda name: systems.find(name).make,
+  "dataset": lambda name: data.find(name).load,
+  "loss": losses.LOSSES.find,
+  **{role: functools.partial(nets.find, role=role) for role in NETS},
+  **{player: optimizers.find for player in OPTIMIZERS},
+}
+PARTS = FINDERS.keys() - {"system", "dataset"}
+# Arguments that ganjax gives, so that a section may not.
+GIVEN = PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
+GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay"}
+
+
+def experiments() -> dict[str, pathlib.Path]:
+  """Returns name -> file of the experiments that come with ganjax."""
+  return {f.stem: f for f in sorted(EXPERIMENTS.glob("[a-z]*.py"))}
+
+
+def load(spec: str) -> ml_collections.ConfigDict:
+  """Returns the config of `FILE[:ARGUMENT]`; FILE may be a bare name.
+
+  Raises:
+    UserError: there is no such file, or it does not know the argument.
+  """
+  file, _, argument = spec.partition(":")
+  path = pathlib.Path(file)
+  if not path.is_file():
+    path = experiments().get(path.stem, path)
+  if not path.is_file():
+    raise errors.unknown("experiment", file, experiments())
+  module_spec = importlib.util.spec_from_file_location(path.stem, path)
+  if module_spec is None or module_spec.loader is None:
+    raise errors.UserError(f"{path} is not a Python file")
+  module = importlib.util.module_from_spec(module_spec)
+  try:
+    module_spec.loader.exec_module(module)
+    return module.get_config(argument)
+  except KeyError as error:
+    if error.args != (argument,):
+      raise
+    raise errors.UserError(
+      f"{path.name} knows no argument {argument!r}; did you mean 'smoke'?"
+    ) from error
+
+
+def resolve(
+  config: ml_collections.ConfigDict, renamed: Mapping[str, str] | None = None
+) -> ml_collections.ConfigDict:
+  """Returns a checked, locked copy of `config`, every default written out.
+
+  Args:
+    config: of an experiment, before or after flags were applied to it.
+    renamed: section -> the name that a flag gives it. Keys of that section
+      that the new name does not take are dropped, so that a flag can exchange
+      Adam for SGD.
+
+  Raises:
+    UserError: naming the first key that is unknown, missing, of the wrong
+      type or out of range.
+  """
+  given = config.to_dict()
+  system = given.get("system", schema.REQUIRED)
+  sections = {"system", "dataset"}
+  if system is not schema.REQUIRED:
+    make = schema.find("config.system", system, FINDERS["system"])
+    sections |= inspect.signature(make).parameters.keys() & PARTS
+  top = {**DEFAULTS, **dict.fromkeys(sorted(sections), schema.REQUIRED)}
+  rest = {k: v for k, v in given.items() if k not in {*FINDERS, "evals"}}
+  for key in given:
+    if key not in top and key != "evals":
+      raise errors.unknown("config key", f"config.{key}", [*top, "evals"])
+  for key in sections:
+    if key not in given:
+      raise errors.UserError(f"config.{key} is missing")
+  result = schema.resolve("config", rest, DEFAULTS)
+  for section in sections:
+    name = (renamed or {}).get(section)
+    result[section] = _resolve_named(section, given[section], name)
+  evals = schema.check_dict("config.evals", given.get("evals", {}))
+  result["evals"] = {k: _resolve_eval(k, v) for k, v in evals.items()}
+  best = result["checkpoint"]["best"]
+  if best and best not in evals:
+    raise errors.UserError(
+      f"config.checkpoint.best={best!r} is not in config.evals "
+      f"({', '.join(evals) or 'which is empty'})"
+    )
+  return ml_collections.ConfigDict(_with_placeholders(result)).lock()
+
+
+def _with_placeholders(tree: Any) -> Any:
+  """Makes absent numbers such that a flag can still set them."""
+  if isinstance(tree, dict):
+    return {k: _with_placeholders(v) for k, v in tree.items()}
+  return ml_collections.config_dict.placeholder(float) if tree is None else tree
+
+
+def _resolve_named(section: str, spec: Any, name: str | None) -> dict:
+  path, new = f"config.{section}", dict(schema.check_dict("", spec))
+  if name:
+    new["name"] = name
+  found = schema.of(schema.find(path, new, FINDERS[section]), GIVEN)
+  if section == "loss":
+    found |= schema.of(losses.get, GIVEN)
+  if name:
+    new = {k: v for k, v in new.items() if k in found or k == "name"}
+  expected = {"name": new["name"], **found}
+  return schema.resolve(path, new, expected, section in OPTIMIZERS)
+
+
+def _resolve_eval(name: str, spec: Any) -> dict:
+  metric = schema.find("config.evals", {"name": name}, metrics.find)
+  return schema.resolve(
+    f"config.evals.{name}", spec, {**EVAL, **schema.of(metric, ())}
+  )
+
+
+def check_devices(config: ml_collections.ConfigDict, num_devices: int) -> None:
+  """Raises a `UserError` if the devices cannot share a batch evenly."""
+  size = config.batch_size
+  low = size // num_devices * num_devices
+  if low != size:
+    near = [str(n) for n in (low, low + num_devices) if n]
+    raise errors.UserError(
+      f"config.batch_size={size} is not divisible by the {num_devices} "
+      f"devices; nearest: {' or '.join(near)}"
+    )
+
+
+def load_data(config: ml_collections.ConfigDict, split: str) -> data.Arrays:
+  """Returns the split "train" or "test" of the config's dataset."""
+  spec = config.dataset.to_dict()
+  return data.find(spec.pop("name")).load(split, **spec)
+
+
+def build(
+  config: ml_collections.ConfigDict,
+  image_shape: tuple[int, ...],
+  num_classes: int,
+  axis_name: str | None = None,
+) -> systems.System:
+  """Returns the system of a resolved config.
+
+  Args:
+    config: of `resolve`.
+    image_shape: of one image of the dataset.
+    num_classes: of the dataset's labels, 0 without.
+    axis_name: the mapped axis, or None on one device.
+  """
+  spec = config.to_dict()
+  shape = dict(image_shape=image_shape, num_classes=num_classes)
+  parts: dict[str, Any] = {}
+  for section in PARTS & spec.keys():
+    if section in NETS:
+      parts[section] = nets.get(
+        role=section, axis_name=axis_name, **shape, **spec[section]
+      )
+    elif section in OPTIMIZERS:
+      parts[section] = optimizers.get(**spec[section])
+    else:
+      parts[section] = losses.get(**spec[section])
+  make = systems.find(spec["system"].pop("name")).make
+  general = dict(
+    axis_name=axis_name,
+    d_steps_per_g_step=config.d_steps_per_g_step,
+    ema_decay=config.ema.decay,
+  )
+  taken = inspect.signature(make).parameters
+  general = {k: v for k, v in general.items() if k in taken}
+  return make(**parts, **general, **spec["system"])

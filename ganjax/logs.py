@@ -1,0 +1,297 @@
+"""What a run leaves for people: JSON lines, TensorBoard, a progress line."""
+
+import collections
+import contextlib
+import json
+import math
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+HISTORY = "metrics.jsonl"
+PLAIN_SECONDS = 10  # Between two lines where there is no terminal.
+LIVE_SECONDS = 0.1
+PACKAGES = "ganjax jax jaxlib flax optax orbax-checkpoint numpy".split()
+
+
+class Log:
+  """Writes `metrics.jsonl` and TensorBoard events, shows one progress line.
+
+  A context manager. A resumed run drops what was written of later steps, so
+  that no step is there twice; a run that starts at 0 drops everything.
+
+  Attributes:
+    images_per_step: real images that one step uses.
+  """
+
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    num_steps: int,
+    images_per_step: int,
+    resume_step: int = 0,
+  ):
+    """Opens the log of a run.
+
+    Args:
+      workdir: where `metrics.jsonl` and the events are; made if missing.
+      num_steps: the step at which the run ends.
+      images_per_step: real images that one step uses.
+      resume_step: how many steps were done before; 0 for a new run.
+
+    Raises:
+      OSError: `workdir` cannot be written.
+    """
+    from rich import console
+    from tensorboardX import SummaryWriter
+
+    self.images_per_step = images_per_step
+    self._num_steps = num_steps
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    _truncate(workdir / HISTORY, resume_step)
+    self._file = (workdir / HISTORY).open("a", encoding="utf-8")
+    # TensorBoard hides older events from the purge step on.
+    purge_step = resume_step + 1 if resume_step else 0
+    self._events = SummaryWriter(str(workdir), purge_step=purge_step)
+    self._console = console.Console(highlight=False)
+    self._live = None
+    # The speed comes from a window, to follow a machine that gets slower.
+    self._times = collections.deque(maxlen=20)
+    self._last: tuple[int, Mapping[str, Any]] | None = None
+    self._shown_at = -math.inf
+
+  def __enter__(self) -> "Log":
+    """Starts the progress line."""
+    from rich import live
+
+    if self._console.is_terminal:
+      self._live = live.Live(console=self._console, auto_refresh=False)
+      self._live.start()
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    """Shows the last line and closes the files."""
+    self._show()
+    if self._live is not None:
+      self._live.stop()
+    self._file.close()
+    self._events.close()
+
+  def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Appends a row to `metrics.jsonl`, and TensorBoard scalars.
+
+    Args:
+      step: how many steps are done.
+      scalars: name -> scalar array or number. NaN and infinities become the
+        strings "nan", "inf" and "-inf" in the file, which stays valid JSON.
+    """
+    values = {name: float(value) for name, value in scalars.items()}
+    row = {"step": int(step), **values}
+    self._file.write(json.dumps(_jsonable(row), allow_nan=False) + "\n")
+    self._file.flush()
+    for name, value in values.items():
+      self._events.add_scalar(name, value, int(step))
+
+  def images(self, step: int, tag: str, image: np.ndarray) -> None:
+    """Writes an image, uint8 `[H, W, C]`, for TensorBoard."""
+    self._events.add_image(tag, image, int(step), dataformats="HWC")
+
+  def progress(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Shows where the run is; cheap enough for every step.
+
+    Reads the scalars, name -> scalar, only when a line is due: ten times a
+    second on a terminal; else at the first call, every ten seconds and at the
+    end. Those of a GAN have their own form, any other is name=value.
+    """
+    now = time.monotonic()
+    self._times.append((now, step))
+    self._last = step, scalars
+    pause = PLAIN_SECONDS if self._live is None else LIVE_SECONDS
+    if now - self._shown_at >= pause:
+      self._shown_at = now
+      self._show()
+
+  def say(self, text: str) -> None:
+    """Prints a line, above the progress line if there is one."""
+    self._console.print(text, markup=False, soft_wrap=True)
+
+  def _show(self) -> None:
+    """Shows the last progress unless it is on the screen already."""
+    from rich import text
+
+    if self._last is None:
+      return
+    (step, scalars), self._last = self._last, None
+    values = {name: float(value) for name, value in scalars.items()}
+    (then, before), (now, _) = self._times[0], self._times[-1]
+    speed = (step - before) / (now - then) if now > then else 0.0
+    rate = values.pop("images_per_sec", speed * self.images_per_step)
+    left = (self._num_steps - step) / speed if speed else None
+    width = self._console.width if self._live is not None else None
+    line = progress_line(step, self._num_steps, rate, left, values, width)
+    if self._live is None:
+      self.say(line)
+    else:
+      self._live.update(text.Text(line, no_wrap=True), refresh=True)
+
+
+def progress_line(
+  step: int,
+  num_steps: int,
+  images_per_sec: float,
+  seconds_left: float | None,
+  scalars: Mapping[str, float],
+  width: int | None,
+) -> str:
+  """Returns the progress line, at most `width` wide.
+
+  Args:
+    step: how many steps are done.
+    num_steps: of how many.
+    images_per_sec: 0 if not known yet.
+    seconds_left: None if not known yet.
+    scalars: name -> value.
+    width: in columns; None for any length, without a bar. What does not fit
+      is shortened first and then left out from the right.
+  """
+  scalars = dict(scalars)
+  # Each in full and in short.
+  parts = [(f"{'step ' * (width is None)}{step}/{num_steps}",) * 2]
+  if images_per_sec > 0:
+    parts.append((f"{images_per_sec:.0f} images/s", f"{images_per_sec:.0f}/s"))
+  if seconds_left is not None:
+    left = timedelta(seconds=round(seconds_left))
+    parts.append((f"{left} left",) * 2)
+  for name, label in (("d_loss", "D loss"), ("g_loss", "G loss")):
+    if name in scalars:
+      value = scalars.pop(name)
+      parts.append((f"{label} {value:.3f}", f"{label} {value:.2f}"))
+  pair = "d_real_accuracy", "d_fake_accuracy"
+  if scalars.keys() >= set(pair):
+    real, fake = (f"{100 * scalars.pop(name):.0f}" for name in pair)
+    both = f"D acc real / fake {real} / {fake} %"
+    parts.append((both, f"D acc {real}/{fake}%"))
+  parts += [(f"{name}={value:.4g}",) * 2 for name, value in scalars.items()]
+  full, short = ("  ".join(column) for column in zip(*parts, strict=True))
+  if width is None:
+    return full
+  line = full if len(full) <= width else short
+  while len(line) > width and "  " in line:
+    line = line.rpartition("  ")[0]
+  # The bar takes what is left, or is left out.
+  size = min(width - len(line) - 2, 20)
+  done = round(size * min(step / num_steps, 1))
+  return f"{'━' * done}{'╌' * (size - done)}  {line}" if size >= 4 else line
+
+
+def read_history(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the rows of `metrics.jsonl`; `[]` if there is none.
+
+  A line that a crash has torn is left out. The strings "nan", "inf" and
+  "-inf" are floats again.
+  """
+  special = {name: float(name) for name in ("nan", "inf", "-inf")}
+  rows = []
+  for line in _lines(pathlib.Path(workdir) / HISTORY):
+    with contextlib.suppress(ValueError):
+      row = json.loads(line)
+      if isinstance(row, dict) and isinstance(row.get("step"), int):
+        rows.append({k: special.get(str(v), v) for k, v in row.items()})
+  return rows
+
+
+def write_json(path: str | pathlib.Path, obj: Any) -> None:
+  """Writes `obj` as JSON, at once and complete; NaN becomes "nan"."""
+  text = json.dumps(_jsonable(obj), indent=2, allow_nan=False)
+  _replace(pathlib.Path(path), (text + "\n").encode())
+
+
+def _replace(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file at once and complete, or leaves the old one."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+  """Returns what a result depends on: versions, device, commit, command."""
+  import jax
+
+  versions = {"python": platform.python_version()}
+  for package in PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      versions[package] = metadata.version(package)
+  devices, status = jax.devices(), _git("status", "--porcelain")
+  return {
+    "versions": versions,
+    "platform": platform.platform(),
+    "backend": devices[0].platform,
+    "device_kind": devices[0].device_kind,
+    "device_count": len(devices),
+    "process_count": jax.process_count(),
+    "cpu_count": os.cpu_count(),
+    "git_commit": _git("rev-parse", "HEAD"),
+    "git_dirty": None if status is None else bool(status),
+    "command": shlex.join([sys.executable, *sys.argv]),
+    "time": datetime.now(UTC).isoformat(timespec="seconds"),
+  }
+
+
+def _git(*arguments: str) -> str | None:
+  """Returns what git says of the checkout that this file is in, or None."""
+  folder = pathlib.Path(__file__).resolve().parent.parent
+  if not (folder / ".git").exists():  # Installed into someone's repository.
+    return None
+  try:
+    return subprocess.run(
+      ["git", "-C", str(folder), *arguments],
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    ).stdout.strip()
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def _truncate(path: pathlib.Path, last_step: int) -> None:
+  """Keeps the whole lines of `path` up to `last_step`; none if it is 0."""
+  kept = []
+  for line in _lines(path):
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      if last_step and json.loads(line)["step"] <= last_step:
+        kept.append(line + b"\n")
+  if path.exists():
+    _replace(path, b"".join(kept))
+
+
+def _lines(path: pathlib.Path) -> list[bytes]:
+  return path.read_bytes().split(b"\n") if path.exists() else []
+
+
+def _jsonable(value: Any) -> Any:
+  """Returns `value` with non-finite floats as strings, arrays as lists."""
+  if isinstance(value, Mapping):
+    return {str(k): _jsonable(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_jsonable(v) for v in value]
+  if hasattr(value, "tolist"):
+    return _jsonable(value.tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return str(value) if isinstance(value, os.PathLike) else value

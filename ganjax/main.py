@@ -1,0 +1,153 @@
+"""Trains an experiment: `python -m ganjax.main --config FILE --workdir W`.
+
+The only file with absl flags: they make a locked config, `train` does the
+rest.
+"""
+
+import ast
+import functools
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from ganjax import errors
+
+DEFAULT = "digits_dcgan"
+USAGE = """\
+usage: python -m ganjax.main [--config FILE[:ARG]] [--workdir DIR]
+                             [--config.KEY=VALUE ...] [--debug]
+
+  --config FILE[:ARG]  an experiment, by path or by name (default {default});
+                       every one knows the argument `smoke`: two quick steps
+  --workdir DIR        where the run lives (default runs/NAME); the same DIR
+                       again resumes where it stopped
+  --config.KEY=VALUE   any key of the config, e.g. --config.loss.name=hinge
+                       --config.g_opt.learning_rate=1e-4 --config.num_steps=9
+  --debug              show the traceback of an error
+
+experiments:
+{experiments}
+"""
+
+
+def usage() -> str:
+  """Returns the help text; imports neither JAX nor an experiment."""
+  import ganjax
+
+  folder = os.path.dirname(os.path.dirname(os.path.abspath(ganjax.__file__)))
+  folder = os.path.join(folder, "experiments")
+  lines = []
+  for name in sorted(os.listdir(folder)):
+    if name.endswith(".py"):
+      with open(os.path.join(folder, name), encoding="utf-8") as file:
+        docstring = ast.get_docstring(ast.parse(file.read())) or ""
+      lines.append(f"  {name[:-3]:14} {docstring.splitlines()[0]}")
+  return USAGE.format(default=DEFAULT, experiments="\n".join(lines))
+
+
+def parse(argv: Sequence[str]):
+  """Returns (config, workdir, debug) of the command line.
+
+  Raises:
+    UserError: anything in it is wrong.
+  """
+  from ml_collections import config_flags
+
+  from ganjax import configs
+
+  argv = list(argv)
+  spec = _take(argv, "--config", DEFAULT)
+  config = configs.load(spec)
+  overrides = [a[2:] for a in argv if a.startswith("--config.")]
+  renamed = dict(
+    path.split(".")[1:2] + [name]
+    for path, _, name in (a.partition("=") for a in overrides)
+    if path.count(".") == 2 and path.endswith(".name")
+  )
+  config = configs.resolve(config, renamed)
+  for override in overrides:
+    _check_key(config, override.partition("=")[0])
+  values = flags.FlagValues()
+  flags.DEFINE_string("workdir", "", "", flag_values=values)
+  flags.DEFINE_bool("debug", False, "", flag_values=values)
+  try:
+    config_flags.DEFINE_config_dict(
+      "config", config, flag_values=values, sys_argv=argv
+    )
+    rest = values(argv)[1:]
+  except flags.Error as error:
+    raise _user_error(config, str(error)) from error
+  if rest:
+    raise errors.UserError(f"unexpected argument {rest[0]!r}; see --help")
+  stem = os.path.basename(spec).replace(".py", "").replace(":", "_")
+  workdir = values["workdir"].value or os.path.join("runs", stem)
+  return configs.resolve(values["config"].value), workdir
+
+
+def _take(argv: list[str], flag: str, default: str) -> str:
+  """Removes `flag VALUE` or `flag=VALUE` from `argv`; returns the value."""
+  for i, argument in enumerate(argv):
+    if argument == flag:
+      if i + 1 == len(argv):
+        raise errors.UserError(f"{flag} needs a value; see --help")
+      value = argv[i + 1]
+      del argv[i : i + 2]
+      return value
+    if argument.startswith(flag + "="):
+      del argv[i]
+      return argument.partition("=")[2]
+  return default
+
+
+def _check_key(config, path: str) -> None:
+  node = config
+  for key in path.split(".")[1:]:
+    keys = list(node) if hasattr(node, "keys") else []
+    if key not in keys:
+      raise errors.unknown("config key", path, keys)
+    node = node[key]
+
+
+def _user_error(config, text: str) -> errors.UserError:
+  """Says of a flag of the wrong type what type it should be."""
+  from ganjax import schema
+
+  match = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
+  if match is None:
+    return errors.UserError(text.splitlines()[0])
+  node = functools.reduce(lambda node, key: node[key], match[1].split("."), config)
+  kind = schema.KINDS.get(type(node), "a number")
+  if hasattr(node, "keys"):
+    kind = f"given by its keys: {', '.join(node)}"
+  return errors.UserError(f"config.{match[1]}={match[2]!r} must be {kind}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  argv = list(sys.argv if argv is None else argv)
+  if {"--help", "-h", "-help"} & set(argv):
+    print(usage())
+    return 0
+  debug = "--debug" in argv
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every save.
+  try:
+    config, workdir = parse(argv)
+    from ganjax import train
+
+    train.train(config, workdir)
+  except (errors.UserError, FloatingPointError) as error:
+    if debug:
+      raise
+    print(f"error: {error}", file=sys.stderr)
+    return 2 if isinstance(error, errors.UserError) else 1
+  except KeyboardInterrupt:
+    print("interrupted; the same command resumes", file=sys.stderr)
+    return 130
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

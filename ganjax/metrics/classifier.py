@@ -1,0 +1,248 @@
+"""The embedded extractor: a small classifier of the dataset itself.
+
+It needs no download and takes seconds to minutes on two CPU cores, so every
+labelled dataset has features and class logits to be judged in. Its numbers
+compare runs on one dataset; they are no Inception scores. It is trained once
+for a dataset and then read from disk.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+
+from ganjax import data, errors
+from ganjax.data import cache
+
+RECIPE = 1  # Raise it when anything below changes the trained parameters.
+BATCH_SIZE = 128
+CHUNK = 256  # Every extraction is padded to it: one shape, one compilation.
+EXAMPLES = 300_000  # How many to see, in between 1 and 30 epochs.
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.1
+
+
+class Features(NamedTuple):
+  """What an extractor makes of N images.
+
+  Attributes:
+    features: float32 `[N, 64]`, 0 or more.
+    logits: float32 `[N, num_classes]`.
+  """
+
+  features: Any
+  logits: Any
+
+
+class Classifier(nn.Module):
+  """A convolutional network for images, a perceptron for points.
+
+  Attributes:
+    num_classes: how many logits.
+  """
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> Features:
+    """Maps uint8 `[N, H, W, C]` or float32 `[N, 2]` to `Features`."""
+    if x.ndim == 2:
+      for _ in range(2):
+        x = nn.relu(nn.Dense(128)(x))
+    else:
+      x = x.astype(jnp.float32) / 127.5 - 1
+      # Halved until it is 4 pixels wide. No batch norm: an image's features
+      # must not depend on the other images.
+      num_stages = max(2, int(np.ceil(np.log2(max(x.shape[1:3]) / 4))))
+      for stage in range(num_stages):
+        x = nn.Conv(64 if stage else 32, (3, 3), strides=(2, 2))(x)
+        x = nn.relu(x)
+      x = x.reshape(len(x), -1)
+    features = nn.relu(nn.Dense(64)(x))
+    return Features(features, nn.Dense(self.num_classes)(features))
+
+
+class Extractor:
+  """A trained classifier as a function of images.
+
+  Attributes:
+    name: e.g. "classifier:digits".
+    digest: 16 hexadecimal digits of its parameters' SHA-256.
+    accuracy: on the test split, a fraction.
+  """
+
+  def __init__(
+    self, name: str, num_classes: int, params: Any, accuracy: float = np.nan
+  ):
+    """Binds the parameters of a `Classifier`."""
+    self.name = f"classifier:{name}"
+    self.digest = _digest(params)
+    self.accuracy = accuracy
+    self.params = jax.device_put(params)
+    self._apply = jax.jit(Classifier(num_classes).apply)
+
+  def __call__(self, images: np.ndarray) -> Features:
+    """Returns the `Features` of uint8 `[N, H, W, C]` or points `[N, 2]`.
+
+    An image's features do not depend on the others, nor on their number.
+    """
+    chunks = []
+    with _exact():
+      for start in range(0, max(len(images), 1), CHUNK):
+        chunk = np.asarray(images[start : start + CHUNK])
+        pad = [(0, CHUNK - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
+        out = self._apply({"params": self.params}, np.pad(chunk, pad))
+        chunks.append([np.asarray(array)[: len(chunk)] for array in out])
+    return Features(
+      *(np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
+    )
+
+
+def fit(
+  train: data.Arrays,
+  test: data.Arrays,
+  cache_dir: pathlib.Path,
+  name: str,
+) -> Extractor:
+  """Returns the classifier of a dataset: trained now, or found on disk.
+
+  Args:
+    train: what it learns; all of it must fit on the device.
+    test: what its accuracy is measured on.
+    cache_dir: holds one .npz for each dataset that was ever asked for.
+    name: of the dataset.
+
+  Raises:
+    UserError: the dataset has no labels.
+  """
+  if not train.num_classes or train.labels is None:
+    raise errors.UserError(
+      f"dataset {name!r} has no labels to train a classifier on: metrics that "
+      "need its features or classes cannot be computed"
+    )
+  key = [RECIPE, train.num_classes, cache.digest(train), cache.digest(test)]
+  short = hashlib.sha256(str(key).encode()).hexdigest()[:16]
+  path = pathlib.Path(cache_dir) / f"{name}-{short}.npz"
+  if (read := _read(path)) is not None:
+    return Extractor(name, train.num_classes, *read)
+  params = _train(train, name)
+  extractor = Extractor(name, train.num_classes, params)
+  logits = extractor(test.images).logits
+  extractor.accuracy = float(np.mean(logits.argmax(-1) == test.labels))
+  _write(path, params, extractor)
+  return extractor
+
+
+def _train(train: data.Arrays, name: str) -> Any:
+  """Returns the parameters; they depend on nothing but the split."""
+  images = jnp.asarray(train.images)
+  labels = jnp.asarray(train.labels, jnp.int32)
+  net = Classifier(train.num_classes)
+  apply: Any = net.apply
+  rng = np.random.RandomState(0)
+
+  def initialise(shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    # He et al. 2015 for ReLU. Drawn by NumPy: compiling the random functions
+    # of JAX takes longer than training on a small dataset.
+    if len(shape.shape) == 1:
+      return np.zeros(shape.shape, np.float32)
+    scale = np.sqrt(2 / np.prod(shape.shape[:-1]))
+    return (scale * rng.normal(size=shape.shape)).astype(np.float32)
+
+  shapes = jax.eval_shape(net.init, jax.random.key(0), images[:1])["params"]
+  params = jax.tree.map(initialise, shapes)
+  batch_size = min(BATCH_SIZE, len(images))
+  num_batches = len(images) // batch_size
+  num_steps = int(np.clip(EXAMPLES // len(images), 1, 30)) * num_batches
+  schedule = optax.cosine_decay_schedule(LEARNING_RATE, num_steps)
+  opt = optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
+
+  @jax.jit
+  def step(params, opt_state, images, labels, indices):
+    def loss_fn(params):
+      _, logits = apply({"params": params}, images[indices])
+      return optax.softmax_cross_entropy_with_integer_labels(
+        logits, labels[indices]
+      ).mean()
+
+    grads = jax.grad(loss_fn)(params)
+    updates, opt_state = opt.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+  opt_state = jax.jit(opt.init)(params)
+  order = np.arange(len(images), dtype=np.int32)
+  # A loop in Python: XLA's convolutions are 50 times slower in a scan on CPU.
+  text = f"training the classifier of {name}, once"
+  for i in cache.track(range(num_steps), num_steps, text):
+    offset = i % num_batches * batch_size
+    if not offset:
+      rng.shuffle(order)
+    indices = order[offset : offset + batch_size].copy()
+    with _exact():
+      params, opt_state = step(params, opt_state, images, labels, indices)
+    if i % 16 == 15:  # The progress bar must not run ahead of the device.
+      jax.block_until_ready(params)
+  return jax.device_get(params)
+
+
+def _exact() -> contextlib.AbstractContextManager:
+  # A TPU would multiply in bfloat16, and its features be other features.
+  return jax.default_matmul_precision("highest")
+
+
+def _leaves(params: Any) -> Iterator[tuple[str, np.ndarray]]:
+  yield from sorted(traverse_util.flatten_dict(params, sep="/").items())
+
+
+def _digest(params: Any) -> str:
+  sha = hashlib.sha256()
+  for name, leaf in _leaves(params):
+    sha.update(f"{name}{leaf.shape}{leaf.dtype.str}".encode())
+    sha.update(np.ascontiguousarray(leaf).data)
+  return sha.hexdigest()[:16]
+
+
+def _read(path: pathlib.Path) -> tuple[Any, float] | None:
+  """Returns parameters and accuracy; None if absent or damaged."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+    digest, accuracy = str(arrays.pop("digest")), float(arrays.pop("accuracy"))
+    params = traverse_util.unflatten_dict(arrays, sep="/")
+    if digest != _digest(params):
+      raise ValueError("the parameters do not have the digest beside them")
+    return params, accuracy
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except Exception as error:  # On damaged bytes zipfile raises almost anything.
+    warnings.warn(f"{path} is damaged ({error}): trained anew", stacklevel=3)
+    return None
+
+
+def _write(path: pathlib.Path, params: Any, extractor: Extractor) -> None:
+  """Writes `path` at once and complete; warns if it cannot."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+      temporary = pathlib.Path(folder) / path.name
+      with temporary.open("wb") as file:
+        arrays = dict(_leaves(params))
+        arrays["digest"] = np.array(extractor.digest)
+        arrays["accuracy"] = np.array(extractor.accuracy)
+        np.savez(file, allow_pickle=False, **arrays)
+      os.replace(temporary, path)
+  except OSError as error:
+    warnings.warn(
+      f"the classifier is not kept for the next run: {error}", stacklevel=3
+    )

@@ -1,0 +1,94 @@
+"""The pictures of a run, and the table that it ends with."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from ganjax import evaluate, logs, plots
+from ganjax.run import Run
+
+# How many training images stand beside as many samples.
+BESIDE = 64
+
+
+def snapshot(workdir: pathlib.Path, step: int, images: np.ndarray) -> None:
+  """Writes what the fixed latents are at `step`: an array and a picture."""
+  folder = workdir / "samples"
+  folder.mkdir(exist_ok=True)
+  np.save(folder / f"{step:08d}.npy", images)
+  plots.samples(folder / f"{step:08d}.png", images, f"step {step}")
+
+
+def figures(run: Run, real: np.ndarray) -> dict[str, pathlib.Path]:
+  """Draws the run's figures; returns what each shows -> its file."""
+  folder = run.workdir / "figures"
+  folder.mkdir(exist_ok=True)
+  paths = {
+    "samples over time": folder / "samples_over_time.png",
+    "samples beside real": folder / "samples_and_real.png",
+    "curves": folder / "curves.png",
+  }
+  files = sorted((run.workdir / "samples").glob("*.npy"))
+  snapshots = [(int(f.stem), np.load(f)) for f in files]
+  snapshots = [(step, x) for step, x in snapshots if step <= run.step]
+  over_time, beside_real, curves = paths.values()
+  plots.over_time(over_time, snapshots)
+  count = min(BESIDE if real.dtype == np.uint8 else 2000, len(real))
+  plots.beside_real(beside_real, run.sample(count), np.asarray(real[:count]))
+  plots.curves(curves, run.history())
+  return paths
+
+
+def scores(run: Run, evaluator: evaluate.Evaluator) -> dict[str, dict]:
+  """Returns who was scored -> metric -> record; writes `evaluation.json`.
+
+  Held-out real images and noise stand beside the samples, since a distance
+  says something only on a scale.
+  """
+  specs = run.config.evals.to_dict()
+  held_out = evaluator.test.images
+  rows = {
+    "samples": evaluator.score(specs, run.sample),
+    "held-out real": evaluator.compare(specs, held_out),
+    "noise": evaluator.compare(specs, evaluate.noise(held_out)),
+  }
+  for record in rows["samples"].values():
+    record.protocol.update(
+      step=run.step,
+      weights="ema" if run.config.ema.decay else "live",
+      statistics="running",
+    )
+  plain = {
+    who: {name: record.to_dict() for name, record in records.items()}
+    for who, records in rows.items()
+  }
+  logs.write_json(run.workdir / "evaluation.json", plain)
+  return rows
+
+
+def show(
+  run: Run, evaluator: evaluate.Evaluator | None, real: np.ndarray
+) -> None:
+  """Draws and scores a run, and prints the table and the paths."""
+  from rich import box, console, table
+
+  out = console.Console(highlight=False)
+  paths: dict[str, Any] = figures(run, real)
+  if evaluator is not None:
+    rows = scores(run, evaluator)
+    keys = [k for r in rows["samples"].values() for k in r.values]
+    grid = table.Table("", *keys, box=box.SIMPLE_HEAD)
+    for who, records in rows.items():
+      values = [v for r in records.values() for v in r.values.values()]
+      grid.add_row(who, *(f"{v:.4g}" for v in values))
+    out.print(grid)
+    out.print(
+      f"against {len(evaluator.train.images)} training images, in the "
+      f"features of {evaluator.extractor.name} (test accuracy "
+      f"{100 * evaluator.extractor.accuracy:.1f} %); "
+      f"{len(evaluator.test.images)} held-out images",
+      soft_wrap=True,
+    )
+  for name, path in paths.items():
+    out.print(f"{name:20} {path}", soft_wrap=True)

@@ -1,0 +1,145 @@
+"""What a config may say of a thing: the signature of the thing is the schema.
+
+A schema is a dict of key -> default: `REQUIRED` where there is none, None for
+a number that may be absent. A value has the default's type and lies in the
+range of its key; where a number is expected, an optimizer also takes the spec
+of a schedule.
+"""
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ganjax import errors, optimizers
+
+KINDS = {
+  bool: "True or False",
+  int: "a whole number",
+  float: "a number",
+  str: "a text",
+  tuple: "a tuple such as (64, 64)",
+}
+REQUIRED = inspect.Parameter.empty
+
+_above_0 = ("above 0", lambda x: x > 0)
+_whole = ("0 or more", lambda x: x >= 0)
+_count = ("1 or more", lambda x: x >= 1)
+_share = ("at least 0 and below 1", lambda x: 0 <= x < 1)
+# A name means one thing everywhere, so its range is said once.
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+  "seed": ("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
+  **dict.fromkeys(
+    "num_steps batch_size d_steps_per_g_step log_every num keep z_dim width "
+    "pieces hidden num_examples channels num_stairs stair_length decay_steps "
+    "transition_steps".split(),
+    _count,
+  ),
+  **dict.fromkeys("every num_samples size weight_decay".split(), _whole),
+  **dict.fromkeys(
+    "learning_rate init_range eps decay_rate std d_weight g_weight".split(),
+    _above_0,
+  ),
+  **dict.fromkeys(
+    "decay momentum b1 b2 dropout input_dropout test_fraction".split(), _share
+  ),
+}
+
+
+def of(function: Callable, given: Iterable[str]) -> dict[str, Any]:
+  """Returns the schema of a function's arguments.
+
+  Args:
+    function: its scalar, string and tuple arguments are keys of a config.
+    given: arguments that the caller of `function` gives.
+  """
+  parameters = inspect.signature(function).parameters.values()
+  plain = (bool, int, float, str, tuple)
+
+  def absent(p):
+    return p.default is None and float in typing.get_args(p.annotation)
+
+  return {
+    p.name: p.default
+    for p in parameters
+    if p.name not in given
+    and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    and (p.default is REQUIRED or isinstance(p.default, plain) or absent(p))
+  }
+
+
+def find(path: str, spec: Any, finder: Callable[[str], Callable]) -> Callable:
+  """Returns what `spec["name"]` names; an error says where it stood."""
+  if "name" not in check_dict(path, spec):
+    raise errors.UserError(f"{path}.name is missing")
+  try:
+    return finder(spec["name"])
+  except errors.UserError as error:
+    raise errors.UserError(f"{path}.name: {error}") from error
+
+
+def resolve(
+  path: str, spec: Any, schema: Mapping[str, Any], schedules: bool = False
+) -> dict[str, Any]:
+  """Returns `spec` with defaults written out and every value checked.
+
+  Args:
+    path: where the spec stands, for errors: "config.generator".
+    spec: key -> value, with any subset of the schema's keys.
+    schema: key -> default.
+    schedules: whether a number may be the spec of a schedule.
+
+  Raises:
+    UserError: naming the first key that is unknown, missing, of the wrong
+      type or out of range.
+  """
+  for key in check_dict(path, spec):
+    if key not in schema:
+      raise errors.unknown("config key", f"{path}.{key}", schema)
+  result = {}
+  for key, default in schema.items():
+    value, where = spec.get(key, default), f"{path}.{key}"
+    if value is REQUIRED:
+      raise errors.UserError(f"{where} is missing")
+    if isinstance(default, Mapping):
+      result[key] = resolve(where, value, default)
+    elif schedules and isinstance(value, Mapping):
+      schedule = find(where, value, optimizers.find_schedule)
+      inner = {"name": value["name"], **of(schedule, ())}
+      result[key] = resolve(where, value, inner)
+    else:
+      result[key] = value
+      _check_value(where, value, default)
+  return result
+
+
+def check_dict(path: str, value: Any) -> Mapping:
+  """Returns `value`, or raises a `UserError` if it is not a dict."""
+  if not isinstance(value, Mapping):
+    raise errors.UserError(f"{path}={value!r} must be a dict")
+  return value
+
+
+def _check_value(path: str, value: Any, default: Any) -> None:
+  if value is default is None:
+    return
+  if default in (REQUIRED, None):
+    default = 0.0
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  fits = {
+    bool: isinstance(value, bool),
+    int: number and isinstance(value, int),
+    float: number,
+    str: isinstance(value, str),
+    tuple: isinstance(value, (tuple, list)),
+  }[type(default)]
+  if not fits:
+    raise errors.UserError(f"{path}={value!r} must be {KINDS[type(default)]}")
+  items = value if isinstance(default, tuple) else [value]
+  text, within = RANGES.get(path.rsplit(".", 1)[1], ("", None))
+  for item in items:
+    if isinstance(item, float) and not math.isfinite(item):
+      raise errors.UserError(f"{path}={value!r} must be finite")
+    if within and not within(item):
+      raise errors.UserError(f"{path}={value!r} is out of range: {text}")

@@ -1,0 +1,198 @@
+"""Builds everything from the config, then the Python loop."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from ganjax import checkpoint, configs, data, errors, evaluate, logs, parallel
+from ganjax import report
+from ganjax import run as runs
+from ganjax.data import scaling
+
+# What a resumed run may change.
+HARMLESS = {"num_steps", "log_every", "evals", "samples", "checkpoint"}
+
+
+def train(
+  config: ml_collections.ConfigDict,
+  workdir: str | pathlib.Path,
+  devices: list[jax.Device] | None = None,
+) -> runs.Run:
+  """Trains what `config` names, from where `workdir` stopped.
+
+  Args:
+    config: of an experiment.
+    workdir: the run's folder; a run found there is resumed.
+    devices: all of this process by default.
+
+  Returns:
+    The trained run.
+
+  Raises:
+    UserError: something in the config, the data or the workdir is wrong.
+    FloatingPointError: a loss became infinite or not a number.
+  """
+  config = configs.resolve(config)
+  devices = devices or jax.local_devices()
+  configs.check_devices(config, len(devices))
+  workdir = pathlib.Path(workdir)
+  _check_same_config(config, workdir)
+
+  arrays = configs.load_data(config, "train")
+  shape, num_classes = arrays.images.shape[1:], arrays.num_classes
+  stored = scaling.get(config.scaling, str(arrays.images.dtype))
+  system = configs.build(config, shape, num_classes, parallel.AXIS)
+  like = runs.abstract_state(system, shape, num_classes)
+  _describe(config, arrays, workdir)
+  evaluator = None
+  if config.evals:
+    held_out = configs.load_data(config, "test")
+    name = config.dataset.get("builder", config.dataset.name)
+    evaluator = evaluate.Evaluator(name, arrays, held_out)
+
+  def prepare(batch):
+    return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
+
+  with checkpoint.Checkpoints(
+    workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
+  ) as checkpoints:
+    key = jax.random.key(config.seed)
+    start = max(checkpoints.steps(), default=0)
+    if start:
+      state = checkpoints.restore(like, start)
+    else:
+      init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
+      state = init(jax.random.fold_in(key, 0), arrays)
+    sampler = runs.make_sampler(system, stored)
+    run = runs.Run(config, workdir, start, state, sampler)
+    if start < config.num_steps:
+      step_fn = parallel.map_step(system.train_step, prepare, devices)
+      recorder = _Recorder(run, system.batches_per_step, checkpoints, evaluator)
+      run = _loop(run, arrays, step_fn, recorder, devices)
+  report.show(run, evaluator, arrays.images)
+  return run
+
+
+def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
+  """Steps from `run.step` to the end; returns the trained run."""
+  config, state = run.config, run.state
+  shape = (recorder.batches_per_step, config.batch_size)
+  per_step = math.prod(shape)
+  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  with recorder:
+    if run.step == 0:
+      recorder.snapshot(0, state)
+    state, on_device = parallel.replicate((state, arrays), devices)
+    for step in range(run.step, config.num_steps):
+      indices = data.batch_indices(
+        config.seed, step * per_step, per_step, len(arrays.images)
+      )
+      indices = parallel.shard(indices.reshape(shape), len(devices))
+      state, metrics = step_fn(state, on_device, indices, key, step)
+      recorder(step + 1, state, metrics)
+  state = jax.device_get(parallel.local(state))
+  return dataclasses.replace(run, state=state, step=config.num_steps)
+
+
+class _Recorder:
+  """What happens at intervals: log, samples, evaluation, checkpoint."""
+
+  def __init__(self, run: runs.Run, batches_per_step, checkpoints, evaluator):
+    self.run, self.config = run, run.config
+    self.batches_per_step = batches_per_step
+    self.checkpoints, self.evaluator = checkpoints, evaluator
+    images = batches_per_step * run.config.batch_size
+    self.log = logs.Log(run.workdir, run.config.num_steps, images, run.step)
+    self.since = time.perf_counter(), run.step
+
+  def __enter__(self):
+    self.log.__enter__()
+    if self.run.step:
+      self.log.say(f"resuming at step {self.run.step}")
+    return self
+
+  def __exit__(self, *exception):
+    self.log.__exit__(*exception)
+
+  def due(self, done: int, every: int) -> bool:
+    """Returns whether it is time; the last step always is."""
+    return done == self.config.num_steps or (every > 0 and done % every == 0)
+
+  def __call__(self, done: int, state: Any, metrics: Any) -> None:
+    """Records step `done`; reads the device only where something is due."""
+    config, values = self.config, {}
+    local, metrics = parallel.local((state, metrics))
+    specs = config.evals.to_dict()
+    specs = {k: v for k, v in specs.items() if self.due(done, v["every"])}
+    if self.due(done, config.samples.every):
+      self.snapshot(done, local)
+    if self.evaluator and specs:
+      draw = functools.partial(self.run.sampler, local)
+      for record in self.evaluator.score(specs, draw).values():
+        values |= record.values
+    row = dict(values)
+    self.log.progress(done, metrics)
+    if self.due(done, config.log_every):
+      row |= {name: float(value) for name, value in metrics.items()}
+      row["images_per_sec"] = self.speed(done)
+    if row:
+      self.log.write(done, row)
+    _check_finite(done, row)
+    if self.due(done, config.checkpoint.every):
+      self.checkpoints.save(done, local, values)
+
+  def speed(self, done: int) -> float:
+    """Returns real images a second since the last call."""
+    (before, step), now = self.since, time.perf_counter()
+    self.since = now, done
+    return (done - step) * self.log.images_per_step / (now - before)
+
+  def snapshot(self, done: int, state: Any) -> None:
+    """Draws the fixed latents."""
+    images = self.run.sampler(state, self.config.samples.num)
+    report.snapshot(self.run.workdir, done, images)
+
+
+def _check_finite(step: int, row: dict[str, float]) -> None:
+  for name, value in row.items():
+    if not math.isfinite(value):
+      raise FloatingPointError(
+        f"step {step}: {name} is {value}; the run stopped. Lower the learning "
+        "rates, or resume from an earlier checkpoint with another config"
+      )
+
+
+def _check_same_config(config, workdir: pathlib.Path) -> None:
+  if not (workdir / "config.json").is_file():
+    return
+  old, new = runs.read_config(workdir)[0].to_dict(), config.to_dict()
+  for key in sorted((old.keys() | new.keys()) - HARMLESS):
+    if old.get(key) != new.get(key):
+      raise errors.UserError(
+        f"{workdir} holds a run with config.{key}={old.get(key)}, not "
+        f"{new.get(key)}; give another --workdir, or the same config"
+      )
+
+
+def _describe(config, arrays: data.Arrays, workdir: pathlib.Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    dataset = dict(
+      image_shape=list(arrays.images.shape[1:]),
+      num_classes=arrays.num_classes,
+      num_examples=len(arrays.images),
+    )
+    logs.write_json(
+      workdir / "config.json", dict(config=config.to_dict(), dataset=dataset)
+    )
+    logs.write_json(workdir / "environment.json", logs.environment())
+  except OSError as error:
+    raise errors.UserError(f"cannot write to {workdir}: {error}") from error
