@@ -21,6 +21,7 @@ import numpy as np
 HISTORY = "metrics.jsonl"
 PLAIN_SECONDS = 10  # Between two lines where there is no terminal.
 LIVE_SECONDS = 0.1
+WINDOW = 15  # Seconds over which the speed is taken.
 PACKAGES = "ganjax jax jaxlib flax optax orbax-checkpoint numpy".split()
 
 
@@ -67,8 +68,8 @@ class Log:
     self._console = console.Console(highlight=False)
     self._live = None
     # The speed comes from a window, to follow a machine that gets slower.
-    self._times = collections.deque(maxlen=20)
-    self._last: tuple[int, Mapping[str, Any]] | None = None
+    self._times = collections.deque(maxlen=30)
+    self._last: tuple[float, int, Mapping[str, Any]] | None = None
     self._shown_at = -math.inf
 
   def __enter__(self) -> "Log":
@@ -115,8 +116,10 @@ class Log:
     end. Those of a GAN have their own form, any other is name=value.
     """
     now = time.monotonic()
-    self._times.append((now, step))
-    self._last = step, scalars
+    # Steps are dispatched in bursts: a speed needs seconds, not steps.
+    if not self._times or now - self._times[-1][0] > WINDOW / 30:
+      self._times.append((now, step))
+    self._last = now, step, scalars
     pause = PLAIN_SECONDS if self._live is None else LIVE_SECONDS
     if now - self._shown_at >= pause:
       self._shown_at = now
@@ -132,9 +135,9 @@ class Log:
 
     if self._last is None:
       return
-    (step, scalars), self._last = self._last, None
+    (now, step, scalars), self._last = self._last, None
     values = {name: float(value) for name, value in scalars.items()}
-    (then, before), (now, _) = self._times[0], self._times[-1]
+    then, before = self._times[0]
     speed = (step - before) / (now - then) if now > then else 0.0
     rate = values.pop("images_per_sec", speed * self.images_per_step)
     left = (self._num_steps - step) / speed if speed else None

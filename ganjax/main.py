@@ -118,7 +118,9 @@ def _user_error(config, text: str) -> errors.UserError:
   match = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
   if match is None:
     return errors.UserError(text.splitlines()[0])
-  node = functools.reduce(lambda node, key: node[key], match[1].split("."), config)
+  node = functools.reduce(
+    lambda node, key: node[key], match[1].split("."), config
+  )
   kind = schema.KINDS.get(type(node), "a number")
   if hasattr(node, "keys"):
     kind = f"given by its keys: {', '.join(node)}"

@@ -77,11 +77,10 @@ def show(
   paths: dict[str, Any] = figures(run, real)
   if evaluator is not None:
     rows = scores(run, evaluator)
-    keys = [k for r in rows["samples"].values() for k in r.values]
-    grid = table.Table("", *keys, box=box.SIMPLE_HEAD)
-    for who, records in rows.items():
-      values = [v for r in records.values() for v in r.values.values()]
-      grid.add_row(who, *(f"{v:.4g}" for v in values))
+    cells = {who: _cells(records) for who, records in rows.items()}
+    grid = table.Table("", *cells["samples"], box=box.SIMPLE_HEAD)
+    for who, cell in cells.items():
+      grid.add_row(who, *cell.values())
     out.print(grid)
     out.print(
       f"against {len(evaluator.train.images)} training images, in the "
@@ -92,3 +91,14 @@ def show(
     )
   for name, path in paths.items():
     out.print(f"{name:20} {path}", soft_wrap=True)
+
+
+def _cells(records) -> dict[str, str]:
+  """Returns the columns of a table's row: title -> text."""
+  cells = {}
+  for record in records.values():
+    for name, value in record.values.items():
+      cells[name.replace("_", " ")] = f"{value:.3g}"
+  if "classes" in cells:  # A count says little without how many there are.
+    cells["classes covered"] += f" of {cells.pop('classes')}"
+  return cells

@@ -111,7 +111,8 @@ class _Recorder:
     self.checkpoints, self.evaluator = checkpoints, evaluator
     images = batches_per_step * run.config.batch_size
     self.log = logs.Log(run.workdir, run.config.num_steps, images, run.step)
-    self.since = time.perf_counter(), run.step
+    # Since when, since which step, and how long of it was not training.
+    self.since, self.paused = (time.perf_counter(), run.step), 0.0
 
   def __enter__(self):
     self.log.__enter__()
@@ -128,32 +129,36 @@ class _Recorder:
 
   def __call__(self, done: int, state: Any, metrics: Any) -> None:
     """Records step `done`; reads the device only where something is due."""
-    config, values = self.config, {}
-    local, metrics = parallel.local((state, metrics))
-    specs = config.evals.to_dict()
-    specs = {k: v for k, v in specs.items() if self.due(done, v["every"])}
-    if self.due(done, config.samples.every):
-      self.snapshot(done, local)
-    if self.evaluator and specs:
-      draw = functools.partial(self.run.sampler, local)
-      for record in self.evaluator.score(specs, draw).values():
-        values |= record.values
-    row = dict(values)
+    config, row, values = self.config, {}, {}
+    state, metrics = parallel.local((state, metrics))
+    if done == self.run.step + 1:  # It compiled.
+      self.since = time.perf_counter(), done
     self.log.progress(done, metrics)
     if self.due(done, config.log_every):
-      row |= {name: float(value) for name, value in metrics.items()}
+      row = {name: float(value) for name, value in metrics.items()}
+      _check_finite(done, row)
       row["images_per_sec"] = self.speed(done)
-    if row:
-      self.log.write(done, row)
-    _check_finite(done, row)
+    start = time.perf_counter()
+    if self.due(done, config.samples.every):
+      self.snapshot(done, state)
+    specs = config.evals.to_dict()
+    specs = {k: v for k, v in specs.items() if self.due(done, v["every"])}
+    if self.evaluator and specs:
+      draw = functools.partial(self.run.sampler, state)
+      for record in self.evaluator.score(specs, draw).values():
+        values |= record.values
+    if row or values:
+      self.log.write(done, row | values)
     if self.due(done, config.checkpoint.every):
-      self.checkpoints.save(done, local, values)
+      self.checkpoints.save(done, state, values)
+    self.paused += time.perf_counter() - start
 
   def speed(self, done: int) -> float:
-    """Returns real images a second since the last call."""
+    """Returns real images a second of training since the last call."""
     (before, step), now = self.since, time.perf_counter()
-    self.since = now, done
-    return (done - step) * self.log.images_per_step / (now - before)
+    seconds = now - before - self.paused
+    self.since, self.paused = (now, done), 0.0
+    return (done - step) * self.log.images_per_step / max(seconds, 1e-9)
 
   def snapshot(self, done: int, state: Any) -> None:
     """Draws the fixed latents."""
