@@ -29,8 +29,9 @@ SMOKE = dict(
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the config; `smoke` is two steps of a tiny one."""
-  rate = dict(name="exponential_decay", init_value=0.1, transition_steps=1)
-  rate |= dict(decay_rate=1 / 1.000004, end_value=1e-6)
+  rate = dict(name="exponential_decay", init_value=0.1, end_value=1e-6)
+  # .1 / 1.000004^t; the power of so many steps at once is exact in float32.
+  rate |= dict(decay_rate=1.000004**-250_000, transition_steps=250_000)
   momentum = dict(name="linear_staircase", init_value=0.5, end_value=0.7)
   momentum |= dict(num_stairs=249, stair_length=EPOCH)
   sgd = dict(name="classical_momentum", learning_rate=rate, momentum=momentum)

@@ -4,6 +4,7 @@ The public names are imported when first used, so that `--help` is quick.
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -13,7 +14,7 @@ _MODULES = "configs data evaluate losses metrics nets systems train".split()
 __all__ = ["__version__", "load", *_MODULES]  # pyright: ignore
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
   if name == "load":
     return importlib.import_module("ganjax.run").load
   if name in _MODULES:

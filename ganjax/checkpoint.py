@@ -68,13 +68,19 @@ class Checkpoints:
       values: of the metrics at this step.
 
     Raises:
+      FloatingPointError: the state is not finite, and was not saved.
       RuntimeError: nothing was saved.
     """
+    state = jax.tree.map(np.asarray, state)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+      if not np.isfinite(leaf).all():
+        raise FloatingPointError(
+          f"step {step}: {jax.tree_util.keystr(path)} is not finite; the run "
+          f"stopped, and the checkpoints of steps {self.steps()} are good"
+        )
     saved = self._manager.save(
       step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(np.asarray, state))
-      ),
+      args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
       metrics=values or None,
     )
     if not saved:
@@ -95,11 +101,12 @@ class Checkpoints:
       UserError: there is no such step.
     """
     steps = self.steps()
-    if step is None and steps:
-      step = steps[-1]
+    if step is None:
+      step = max(steps, default=None)
     if step not in steps:
+      wanted = "" if step is None else f" of step {step}"
       raise errors.UserError(
-        f"no checkpoint of step {step} in {self._manager.directory}; "
+        f"no checkpoint{wanted} in {self._manager.directory}; "
         f"there are: {', '.join(map(str, steps)) or 'none'}"
       )
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)

@@ -11,12 +11,24 @@ import importlib.util
 import inspect
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_collections
+from ml_collections import config_dict
 
-from ganjax import data, errors, losses, metrics, nets, optimizers, schema
-from ganjax import systems
+from ganjax import (
+  data,
+  errors,
+  losses,
+  metrics,
+  nets,
+  optimizers,
+  schema,
+  systems,
+)
+
+# An ml_collections.ConfigDict; what it holds is known at run time alone.
+Config: TypeAlias = Any
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 
@@ -54,7 +66,7 @@ def experiments() -> dict[str, pathlib.Path]:
   return {f.stem: f for f in sorted(EXPERIMENTS.glob("[a-z]*.py"))}
 
 
-def load(spec: str) -> ml_collections.ConfigDict:
+def load(spec: str) -> Config:
   """Returns the config of `FILE[:ARGUMENT]`; FILE may be a bare name.
 
   Raises:
@@ -81,9 +93,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
     ) from error
 
 
-def resolve(
-  config: ml_collections.ConfigDict, renamed: Mapping[str, str] | None = None
-) -> ml_collections.ConfigDict:
+def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
   """Returns a checked, locked copy of `config`, every default written out.
 
   Args:
@@ -107,7 +117,7 @@ def resolve(
   for key in given:
     if key not in top and key != "evals":
       raise errors.unknown("config key", f"config.{key}", [*top, "evals"])
-  for key in sections:
+  for key in sorted(sections):
     if key not in given:
       raise errors.UserError(f"config.{key} is missing")
   result = schema.resolve("config", rest, DEFAULTS)
@@ -129,7 +139,7 @@ def _with_placeholders(tree: Any) -> Any:
   """Makes absent numbers such that a flag can still set them."""
   if isinstance(tree, dict):
     return {k: _with_placeholders(v) for k, v in tree.items()}
-  return ml_collections.config_dict.placeholder(float) if tree is None else tree
+  return config_dict.placeholder(float) if tree is None else tree
 
 
 def _resolve_named(section: str, spec: Any, name: str | None) -> dict:
@@ -152,7 +162,7 @@ def _resolve_eval(name: str, spec: Any) -> dict:
   )
 
 
-def check_devices(config: ml_collections.ConfigDict, num_devices: int) -> None:
+def check_devices(config: Config, num_devices: int) -> None:
   """Raises a `UserError` if the devices cannot share a batch evenly."""
   size = config.batch_size
   low = size // num_devices * num_devices
@@ -164,14 +174,14 @@ def check_devices(config: ml_collections.ConfigDict, num_devices: int) -> None:
     )
 
 
-def load_data(config: ml_collections.ConfigDict, split: str) -> data.Arrays:
+def load_data(config: Config, split: str) -> data.Arrays:
   """Returns the split "train" or "test" of the config's dataset."""
   spec = config.dataset.to_dict()
   return data.find(spec.pop("name")).load(split, **spec)
 
 
 def build(
-  config: ml_collections.ConfigDict,
+  config: Config,
   image_shape: tuple[int, ...],
   num_classes: int,
   axis_name: str | None = None,

@@ -74,7 +74,7 @@ def get_schedule(name: str, **hyper: Any) -> optax.Schedule:
 def classical_momentum(
   learning_rate: float, momentum: float = 0.5
 ) -> optax.GradientTransformation:
-  """v <- momentum * v - learning_rate * gradient; p <- p + v.
+  """V <- momentum * v - learning_rate * gradient; p <- p + v.
 
   The form of pylearn2, with which the nets of 2014 were trained. It differs
   from `sgd`, whose velocity does not hold the rate, where the rate changes.

@@ -6,7 +6,7 @@ knows how many devices there are. The state goes in and out unstacked: every
 device holds the same one, since every device computes the same update.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ def example_keys(
 
 
 def map_step(
-  train_step: Callable, prepare: Callable, devices: list[jax.Device]
+  train_step: Callable, prepare: Callable, devices: Sequence[Any]
 ) -> Callable:
   """Maps a per-device step over `devices`.
 
@@ -81,7 +81,7 @@ def map_step(
   return mapped
 
 
-def replicate(tree: Any, devices: list[jax.Device]) -> Any:
+def replicate(tree: Any, devices: Sequence[Any]) -> Any:
   """Copies the leaves of `tree` to every device, laid out for `map_step`."""
   copy = jax.pmap(
     lambda tree, place: tree,

@@ -32,7 +32,7 @@ class Run:
     sampler: of `make_sampler`.
   """
 
-  config: ml_collections.ConfigDict
+  config: configs.Config
   workdir: pathlib.Path
   step: int
   state: Any
@@ -100,8 +100,8 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Run:
   if not folder.is_dir():
     raise errors.UserError(f"{workdir} holds no checkpoint yet")
   with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-    step = max(checkpoints.steps(), default=0) if step is None else step
     state = checkpoints.restore(like, step)
+    step = max(checkpoints.steps()) if step is None else step
   return Run(config, workdir, step, state, make_sampler(system, stored))
 
 

@@ -109,8 +109,9 @@ def resolve(
       inner = {"name": value["name"], **of(schedule, ())}
       result[key] = resolve(where, value, inner)
     else:
-      result[key] = value
       _check_value(where, value, default)
+      # JSON, in which a run keeps its config, has lists only.
+      result[key] = tuple(value) if isinstance(default, tuple) else value
   return result
 
 
@@ -136,7 +137,7 @@ def _check_value(path: str, value: Any, default: Any) -> None:
   }[type(default)]
   if not fits:
     raise errors.UserError(f"{path}={value!r} must be {KINDS[type(default)]}")
-  items = value if isinstance(default, tuple) else [value]
+  items: Any = value if isinstance(default, tuple) else [value]
   text, within = RANGES.get(path.rsplit(".", 1)[1], ("", None))
   for item in items:
     if isinstance(item, float) and not math.isfinite(item):

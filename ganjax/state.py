@@ -1,5 +1,6 @@
 """What training changes: frozen pytrees, new ones out of old ones."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -59,9 +60,10 @@ class Averaged:
     The ramp forgets the initial weights in short runs, too.
     """
     rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    new = (net.params, net.stats)
-    old = (self.params, self.stats)
-    return Averaged(*optax.incremental_update(new, old, rate))
+    average = functools.partial(optax.incremental_update, step_size=rate)
+    return Averaged(
+      average(net.params, self.params), average(net.stats, self.stats)
+    )
 
 
 def forward(

@@ -5,15 +5,22 @@ import functools
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
-import numpy as np
 
-from ganjax import checkpoint, configs, data, errors, evaluate, logs, parallel
-from ganjax import report
+from ganjax import (
+  checkpoint,
+  configs,
+  data,
+  errors,
+  evaluate,
+  logs,
+  parallel,
+  report,
+)
 from ganjax import run as runs
 from ganjax.data import scaling
 
@@ -22,9 +29,9 @@ HARMLESS = {"num_steps", "log_every", "evals", "samples", "checkpoint"}
 
 
 def train(
-  config: ml_collections.ConfigDict,
+  config: configs.Config,
   workdir: str | pathlib.Path,
-  devices: list[jax.Device] | None = None,
+  devices: Sequence[Any] | None = None,
 ) -> runs.Run:
   """Trains what `config` names, from where `workdir` stopped.
 
@@ -175,7 +182,7 @@ def _check_finite(step: int, row: dict[str, float]) -> None:
       )
 
 
-def _check_same_config(config, workdir: pathlib.Path) -> None:
+def _check_same_config(config: configs.Config, workdir: pathlib.Path) -> None:
   if not (workdir / "config.json").is_file():
     return
   old, new = runs.read_config(workdir)[0].to_dict(), config.to_dict()
@@ -187,7 +194,9 @@ def _check_same_config(config, workdir: pathlib.Path) -> None:
       )
 
 
-def _describe(config, arrays: data.Arrays, workdir: pathlib.Path) -> None:
+def _describe(
+  config: configs.Config, arrays: data.Arrays, workdir: pathlib.Path
+) -> None:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     dataset = dict(

@@ -241,8 +241,8 @@ def sample(
     labels: int32 `[n]`, or None.
     ema: from the averaged generator where there is one.
   """
-  use_ema = ema and state.ema is not None
-  net = state.ema if use_ema else state.generator
+  net = state.generator if state.ema is None or not ema else state.ema
   z = jax.vmap(parts.draw_z)(parallel.example_keys(key, n, None))
   variables = {"params": net.params, **net.stats}
-  return parts.generator.apply(variables, z, labels, train=False)
+  images: Any = parts.generator.apply(variables, z, labels, train=False)
+  return images

@@ -1,0 +1,34 @@
+PYTHON ?= python3
+# Both ends of what is supported: Colab's TPU image, and the newest release.
+PYTHON_OLD ?= python3.13
+PYTHON_NEW ?= python3.12
+OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
+
+.PHONY: test lint format smoke compat clean
+
+test:  ## the whole suite, as README says
+	$(PYTHON) -m pytest
+
+lint:  ## ruff and pyright, as CI runs them
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pyright --pythonpath "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+
+format:
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+smoke:  ## two steps of the default experiment
+	$(PYTHON) -m ganjax.main --config digits_dcgan:smoke --workdir "$$(mktemp -d)"
+
+compat:  ## the tests in fresh environments at both ends
+	rm -rf build/compat
+	$(PYTHON_OLD) -m venv build/compat/old
+	build/compat/old/bin/pip install -q -e '.[test]' $(OLD)
+	build/compat/old/bin/python -m pytest
+	$(PYTHON_NEW) -m venv build/compat/new
+	build/compat/new/bin/pip install -q -e '.[test]'
+	build/compat/new/bin/python -m pytest
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .ruff_cache

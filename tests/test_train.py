@@ -1,0 +1,167 @@
+"""A run: what it leaves, that a resume is exact, what stops it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import ganjax
+from ganjax import checkpoint, configs, errors, run, sample
+from ganjax.train import train
+
+ONE = jax.devices()[:1]
+
+
+def config(**changes):
+  """The default experiment, tiny; statistics, EMA and evaluation included."""
+  result = configs.load("digits_dcgan:smoke")
+  result.log_every = 1
+  result.samples.every = 2
+  result.checkpoint.every = 1
+  result.discriminator.batch_norm = True
+  result.update(changes)
+  return result
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+  """Six steps without a stop: two epochs' end lies between."""
+  workdir = tmp_path_factory.mktemp("unbroken")
+  return train(config(num_steps=6, batch_size=480), workdir, ONE)
+
+
+def assert_same(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def without_speed(history):
+  return [
+    {k: v for k, v in r.items() if k != "images_per_sec"} for r in history
+  ]
+
+
+def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
+  """Three steps, a new start, three more: state, log, pictures, scores."""
+  half = train(config(num_steps=3, batch_size=480), tmp_path, ONE)
+  assert half.step == 3
+  resumed = train(config(num_steps=6, batch_size=480), tmp_path, ONE)
+  assert resumed.step == 6
+  assert_same(resumed.state, unbroken.state)
+  assert len(unbroken.history()) == 6
+  # The third step is the first run's last, where everything is due.
+  ours, theirs = map(without_speed, (resumed.history(), unbroken.history()))
+  assert ours[3:] == theirs[3:] and ours[:2] == theirs[:2]
+  for name in "00000004.npy", "00000006.png", "00000006.npy":
+    paths = [w / "samples" / name for w in (tmp_path, unbroken.workdir)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_different_seed_is_a_different_run(unbroken, tmp_path):
+  other = train(config(num_steps=1, batch_size=480, seed=1), tmp_path, ONE)
+  assert other.history()[0]["d_loss"] != unbroken.history()[0]["d_loss"]
+
+
+def test_what_a_run_leaves(unbroken):
+  for name in (
+    "config.json",
+    "environment.json",
+    "evaluation.json",
+    "metrics.jsonl",
+    "checkpoints/6",
+    "samples/00000000.png",
+    "figures/samples_over_time.png",
+    "figures/samples_and_real.png",
+    "figures/curves.png",
+  ):
+    assert (unbroken.workdir / name).exists(), name
+  assert list(unbroken.workdir.glob("events.out.tfevents.*"))
+  row = unbroken.history()[-1]
+  assert row["step"] == 6 and row["frechet"] > 0
+  scores = json.loads((unbroken.workdir / "evaluation.json").read_text())
+  protocol = scores["samples"]["frechet"]["protocol"]
+  assert protocol["step"] == 6 and protocol["weights"] == "ema"
+  assert protocol["num_real"] == 1437 and protocol["num_fake"] == 360
+  assert scores["held-out real"]["classes"]["values"]["classes_covered"] == 10
+  saved = json.loads((unbroken.workdir / "config.json").read_text())
+  # Defaults that no experiment states are written out.
+  assert saved["config"]["g_opt"]["eps"] == 1e-8
+
+
+def test_load_and_sample_need_no_dataset(unbroken, monkeypatch, tmp_path):
+  monkeypatch.setattr(configs, "load_data", None)
+  loaded = ganjax.load(unbroken.workdir)
+  assert loaded.step == 6
+  assert_same(loaded.state, unbroken.state)
+  images = loaded.sample(70)
+  assert images.shape == (70, 16, 16, 1) and images.dtype == np.uint8
+  np.testing.assert_array_equal(images[:5], loaded.sample(5))
+  np.testing.assert_array_equal(images[:8], unbroken.sample(8))
+  assert (loaded.sample(5, seed=1) != images[:5]).any()
+  assert (loaded.sample(5, ema=False) != images[:5]).any()
+  assert ganjax.load(unbroken.workdir, step=5).step == 5
+  out = tmp_path / "grid.png"
+  assert (
+    sample.main([str(unbroken.workdir), "--num", "9", "--out", str(out)]) == 0
+  )
+  assert out.stat().st_size > 0
+
+
+def test_checkpoints_are_kept_by_count_and_best(unbroken):
+  kept = {int(p.name) for p in (unbroken.workdir / "checkpoints").iterdir()}
+  assert {5, 6} <= kept and len(kept) <= 3
+
+
+def test_mistakes_with_a_run_are_named(unbroken, tmp_path, capsys):
+  with pytest.raises(errors.UserError, match="no checkpoint of step 99"):
+    ganjax.load(unbroken.workdir, step=99)
+  with pytest.raises(errors.UserError, match="holds no run"):
+    ganjax.load(tmp_path)
+  with pytest.raises(errors.UserError, match="0 samples"):
+    unbroken.sample(0)
+  with pytest.raises(errors.UserError, match="unconditional"):
+    unbroken.sample(2, labels=[1, 2])
+  assert sample.main([str(tmp_path), "--num", "9"]) == 2
+  assert "holds no run" in capsys.readouterr().err
+  assert sample.main([str(unbroken.workdir), "--out", "x.gif"]) == 2
+
+
+def test_a_workdir_of_another_config_is_refused(unbroken):
+  other = config(num_steps=6, batch_size=480)
+  other.loss.name = "hinge"
+  with pytest.raises(errors.UserError, match="config.loss"):
+    train(other, unbroken.workdir, ONE)
+
+
+def test_a_diverged_run_stops_and_saves_nothing_bad(tmp_path):
+  changes = config(num_steps=50)
+  changes.g_opt.learning_rate = 1e30
+  changes.d_opt.learning_rate = 1e30
+  with pytest.raises(FloatingPointError, match="step .*_loss is"):
+    train(changes, tmp_path, ONE)
+  with pytest.raises(errors.UserError, match="no checkpoint .*: none"):
+    ganjax.load(tmp_path)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+  """Finite losses can come just before an update that is not."""
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, {"w": np.ones(2)}, {})
+    with pytest.raises(FloatingPointError, match=r"'w'.*steps \[1\] are good"):
+      checkpoints.save(2, {"w": np.array([1, np.nan])}, {})
+    assert checkpoints.steps() == [1]
+
+
+def test_several_devices_train_too(tmp_path):
+  trained = train(config(num_steps=2), tmp_path, jax.devices()[:2])
+  assert trained.history()[-1]["step"] == 2
+
+
+def test_state_shapes_are_known_without_running(unbroken):
+  system = configs.build(configs.resolve(unbroken.config), (16, 16, 1), 10)
+  like = run.abstract_state(system, (16, 16, 1), 10)
+  for x, y in zip(
+    jax.tree.leaves(like), jax.tree.leaves(unbroken.state), strict=True
+  ):
+    assert x.shape == y.shape and x.dtype == y.dtype
