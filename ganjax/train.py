@@ -59,8 +59,11 @@ def train(
   system = configs.build(config, shape, num_classes, parallel.AXIS)
   like = runs.abstract_state(system, shape, num_classes)
   _describe(config, arrays, workdir)
+  print(_headline(system, like, arrays, devices, workdir), flush=True)
   evaluator = None
-  if config.evals:
+  if config.evals and not num_classes:
+    print("no scores: this dataset has no labels to train a classifier on")
+  elif config.evals:
     held_out = configs.load_data(config, "test")
     name = config.dataset.get("builder", config.dataset.name)
     evaluator = evaluate.Evaluator(name, arrays, held_out)
@@ -171,6 +174,20 @@ class _Recorder:
     """Draws the fixed latents."""
     images = self.run.sampler(state, self.config.samples.num)
     report.snapshot(self.run.workdir, done, images)
+
+
+def _headline(system, like, arrays, devices, workdir) -> str:
+  """Says what is about to be trained, where, and how large it is."""
+  sizes = [
+    f"{name} of {sum(x.size for x in jax.tree.leaves(params)):,} parameters"
+    for name, params in (
+      (role, getattr(like, role).params) for role in system.networks
+    )
+  ]
+  images = f"{len(arrays.images):,} images {list(arrays.images.shape[1:])}"
+  where = f"{len(devices)} {devices[0].device_kind} device"
+  where += "s" * (len(devices) > 1)
+  return f"{workdir}: {', '.join([images, *sizes])}, on {where}"
 
 
 def _check_finite(step: int, row: dict[str, float]) -> None:

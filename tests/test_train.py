@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import ganjax
 from ganjax import checkpoint, configs, errors, run, sample
@@ -165,3 +166,15 @@ def test_state_shapes_are_known_without_running(unbroken):
     jax.tree.leaves(like), jax.tree.leaves(unbroken.state), strict=True
   ):
     assert x.shape == y.shape and x.dtype == y.dtype
+
+
+def test_images_without_labels_train_without_scores(tmp_path, capsys):
+  for i in range(20):
+    pixels = np.full((9, 12), 10 * i, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+  changes = config(num_steps=1)
+  changes.dataset = dict(name="folder", path=str(tmp_path), size=16)
+  trained = train(changes, tmp_path / "run", ONE)
+  assert "no labels" in capsys.readouterr().out
+  assert "frechet" not in trained.history()[-1]
+  assert trained.sample(2).shape == (2, 16, 16, 3)
