@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 
 from absl import flags, logging
@@ -135,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
   debug = "--debug" in argv
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every save.
+  warnings.showwarning = lambda message, *_, **__: print(
+    f"warning: {message}", file=sys.stderr
+  )
   try:
     config, workdir = parse(argv)
     from ganjax import train

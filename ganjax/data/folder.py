@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
 from PIL import Image, ImageOps
 
 from ganjax import data, errors
@@ -183,7 +182,7 @@ def _decode(
       raise errors.UserError(
         f"folder: at least {told}{corrupt[0]}: mend or remove them"
       )
-    logging.warning("skipped: %s%s", told, corrupt[0])
+    warnings.warn(f"skipped: {told}{corrupt[0]}", stacklevel=2)
     images = images[: len(kept)]
   if not classes:
     return data.Arrays(images)
