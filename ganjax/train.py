@@ -101,11 +101,12 @@ def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
     if run.step == 0:
       recorder.snapshot(0, state)
     state, on_device = parallel.replicate((state, arrays), devices)
+    seed, num_examples = config.seed, len(arrays.images)
     for step in range(run.step, config.num_steps):
       indices = data.batch_indices(
-        config.seed, step * per_step, per_step, len(arrays.images)
-      )
-      indices = parallel.shard(indices.reshape(shape), len(devices))
+        seed, step * per_step, per_step, num_examples
+      ).reshape(shape)
+      indices = parallel.shard(indices, len(devices))
       state, metrics = step_fn(state, on_device, indices, key, step)
       recorder(step + 1, state, metrics)
   state = jax.device_get(parallel.local(state))
@@ -116,11 +117,19 @@ class _Recorder:
   """What happens at intervals: log, samples, evaluation, checkpoint."""
 
   def __init__(self, run: runs.Run, batches_per_step, checkpoints, evaluator):
-    self.run, self.config = run, run.config
-    self.batches_per_step = batches_per_step
+    # Plain dicts: a look into a ConfigDict takes longer than a small step.
+    config = run.config.to_dict()
+    self.run, self.batches_per_step = run, batches_per_step
+    self.num_steps = config["num_steps"]
     self.checkpoints, self.evaluator = checkpoints, evaluator
-    images = batches_per_step * run.config.batch_size
-    self.log = logs.Log(run.workdir, run.config.num_steps, images, run.step)
+    self.evals = config["evals"] if evaluator else {}
+    self.every = {name: spec["every"] for name, spec in self.evals.items()}
+    self.every["_log"] = config["log_every"]
+    self.every |= {
+      f"_{k}": config[k]["every"] for k in ("samples", "checkpoint")
+    }
+    images = batches_per_step * config["batch_size"]
+    self.log = logs.Log(run.workdir, self.num_steps, images, run.step)
     # Since when, since which step, and how long of it was not training.
     self.since, self.paused = (time.perf_counter(), run.step), 0.0
 
@@ -133,33 +142,31 @@ class _Recorder:
   def __exit__(self, *exception):
     self.log.__exit__(*exception)
 
-  def due(self, done: int, every: int) -> bool:
-    """Returns whether it is time; the last step always is."""
-    return done == self.config.num_steps or (every > 0 and done % every == 0)
-
   def __call__(self, done: int, state: Any, metrics: Any) -> None:
     """Records step `done`; reads the device only where something is due."""
-    config, row, values = self.config, {}, {}
-    state, metrics = parallel.local((state, metrics))
     if done == self.run.step + 1:  # It compiled.
       self.since = time.perf_counter(), done
     self.log.progress(done, metrics)
-    if self.due(done, config.log_every):
+    last = done == self.num_steps
+    due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
+    if not due:
+      return
+    row, values = {}, {}
+    if "_log" in due:
       row = {name: float(value) for name, value in metrics.items()}
       _check_finite(done, row)
       row["images_per_sec"] = self.speed(done)
     start = time.perf_counter()
-    if self.due(done, config.samples.every):
+    state = parallel.local(state)
+    if "_samples" in due:
       self.snapshot(done, state)
-    specs = config.evals.to_dict()
-    specs = {k: v for k, v in specs.items() if self.due(done, v["every"])}
-    if self.evaluator and specs:
+    if specs := {k: v for k, v in self.evals.items() if k in due}:
       draw = functools.partial(self.run.sampler, state)
       for record in self.evaluator.score(specs, draw).values():
         values |= record.values
     if row or values:
       self.log.write(done, row | values)
-    if self.due(done, config.checkpoint.every):
+    if "_checkpoint" in due:
       self.checkpoints.save(done, state, values)
     self.paused += time.perf_counter() - start
 
@@ -172,7 +179,7 @@ class _Recorder:
 
   def snapshot(self, done: int, state: Any) -> None:
     """Draws the fixed latents."""
-    images = self.run.sampler(state, self.config.samples.num)
+    images = self.run.sampler(state, self.run.config.samples.num)
     report.snapshot(self.run.workdir, done, images)
 
 
