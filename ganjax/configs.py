@@ -143,7 +143,8 @@ def _with_placeholders(tree: Any) -> Any:
 
 
 def _resolve_named(section: str, spec: Any, name: str | None) -> dict:
-  path, new = f"config.{section}", dict(schema.check_dict("", spec))
+  path = f"config.{section}"
+  new = dict(schema.check_dict(path, spec))
   if name:
     new["name"] = name
   found = schema.of(schema.find(path, new, FINDERS[section]), GIVEN)
@@ -206,12 +207,19 @@ def build(
       parts[section] = optimizers.get(**spec[section])
     else:
       parts[section] = losses.get(**spec[section])
-  make = systems.find(spec["system"].pop("name")).make
-  general = dict(
-    axis_name=axis_name,
-    d_steps_per_g_step=config.d_steps_per_g_step,
-    ema_decay=config.ema.decay,
-  )
+  name = spec["system"].pop("name")
+  make = systems.find(name).make
   taken = inspect.signature(make).parameters
-  general = {k: v for k, v in general.items() if k in taken}
-  return make(**parts, **general, **spec["system"])
+  general = {
+    "axis_name": (axis_name, axis_name),
+    "d_steps_per_g_step": (config.d_steps_per_g_step, 1),
+    "ema_decay": (config.ema.decay, 0.0),
+  }
+  for key, (value, default) in general.items():
+    if key in taken:
+      parts[key] = value
+    elif value != default:
+      raise errors.UserError(
+        f"system {name!r} has no {key}: leave it out of the config"
+      )
+  return make(**parts, **spec["system"])

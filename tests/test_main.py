@@ -132,6 +132,8 @@ def test_mistakes_in_a_file_are_named(tmp_path):
     "num_step=1": "unknown config key 'config.num_step'; did you mean",
     "num_steps=1, batch_size=1, system=3": "config.system=3 must be a dict",
     "num_steps=1, system=dict(z_dim=2)": "config.system.name is missing",
+    "num_steps=1, batch_size=1, system=dict(name='gan'), dataset=3, d_opt=3, "
+    "g_opt=3, loss=3, generator=3, discriminator=3": "=3 must be a dict",
   }
   for text, message in cases.items():
     path.write_text(base.format(text))

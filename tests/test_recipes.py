@@ -121,5 +121,8 @@ def test_every_recipe(additions, tmp_path, capsys):
   assert run.config.loss.margin == 0.25
   assert run.history()[-1]["my_value"] == 64  # Twice the 32 held-out images.
   assert run.sample(3).shape == (3, 8, 8, 1)
+  other = [argv[0], argv[1], f"--workdir={tmp_path / 'other'}"]
+  assert main.main([*other, "--config.ema.decay=0.9"]) == 2
+  assert "'my_system' has no ema_decay" in capsys.readouterr().err
   assert main.main([*argv, "--config.loss.margn=1"]) == 2
   assert "did you mean 'margin'" in capsys.readouterr().err
