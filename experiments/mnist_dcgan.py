@@ -5,7 +5,9 @@ Radford et al. 2016 (https://arxiv.org/abs/1511.06434).
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/mnist_dcgan.py
 
-Expected: clean digits of all 10 classes; ten minutes on two cores.
+Expected: digits of all 10 classes, a Fréchet distance of about 13 in the
+features of MNIST's classifier (held-out digits .7, noise 478; with 2e-4 for both
+players 27); twelve minutes on two cores.
 """
 
 import ml_collections
@@ -21,7 +23,7 @@ SMOKE = dict(
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the config; `smoke` is two steps of a tiny one."""
-  adam = dict(name="adam", learning_rate=2e-4, b1=0.5)
+  adam = dict(name="adam", b1=0.5)
   config = ml_collections.ConfigDict(
     dict(
       num_steps=10_000,
@@ -31,8 +33,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       generator=dict(name="dcgan", width=64, output_bias=True),
       discriminator=dict(name="dcgan", width=64, batch_norm=False),
       loss=dict(name="non_saturating"),
-      g_opt=adam,
-      d_opt=adam,
+      g_opt=adam | dict(learning_rate=5e-4),
+      d_opt=adam | dict(learning_rate=1e-4),
       ema=dict(decay=0.999),
       evals=dict(classes=dict(every=2000), frechet=dict(every=2000)),
       samples=dict(every=500, num=100),

@@ -54,7 +54,6 @@ class Checkpoints:
         best_mode="min",
         cleanup_tmp_directories=not read_only,
         create=not read_only,
-        read_only=read_only,
         enable_async_checkpointing=True,
       ),
     )
