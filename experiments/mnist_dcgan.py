@@ -6,8 +6,8 @@ Radford et al. 2016 (https://arxiv.org/abs/1511.06434).
         --config experiments/mnist_dcgan.py
 
 Expected: digits of all 10 classes, a Fréchet distance of about 13 in the
-features of MNIST's classifier (held-out digits .7, noise 478; with 2e-4 for both
-players 27); twelve minutes on two cores.
+features of MNIST's classifier (held-out digits .7, noise 478; with 2e-4 for
+both players 27); twelve minutes on two cores.
 """
 
 import ml_collections
