@@ -6,8 +6,8 @@ Jolicoeur-Martineau 2018 (https://arxiv.org/abs/1807.00734) at 32x32.
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/cifar_dcgan.py
 
-Expected: colours and textures after 1,000 steps (minutes on two cores),
-objects after 50,000; a GPU is advised for the whole run.
+Expected: colours and blobs after 400 steps (three minutes on two cores). The
+whole run is for a GPU and was not made yet: see results/README.md.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ shuffled, so the 50,000 training images are not the file's first 50,000.
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/mnist_mlp.py
 
-Expected: readable digits after 20 epochs. About ten minutes on two cores.
+Not yet run to its end: see results/README.md.
 """
 
 import ml_collections

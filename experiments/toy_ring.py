@@ -4,8 +4,8 @@ Metz et al. 2017 (https://arxiv.org/abs/1611.02163), scaled to [-1, 1].
 
     python -m ganjax.main --config experiments/toy_ring.py
 
-Expected: with this plain loss some of the eight modes are lost or hopped
-between, others with every seed; a minute on two cores.
+Expected: with this plain loss a mode is lost (seed 0: 7 of 8 after 10,000
+steps) and points lie between the others; half a minute on two cores.
 """
 
 import ml_collections

@@ -19,6 +19,7 @@ from ganjax import (
   evaluate,
   logs,
   parallel,
+  plots,
   report,
 )
 from ganjax import run as runs
@@ -181,6 +182,8 @@ class _Recorder:
     """Draws the fixed latents."""
     images = self.run.sampler(state, self.run.config.samples.num)
     report.snapshot(self.run.workdir, done, images)
+    if images.ndim == 4:
+      self.log.images(done, "samples", plots.grid(images, 8))
 
 
 def _headline(system, like, arrays, devices, workdir) -> str:
