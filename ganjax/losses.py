@@ -3,8 +3,12 @@
 A loss is a pair of functions `(real_logits [N], fake_logits [N]) -> scalar
 float32`, both to be minimised, both means over N. The expectation is over the
 *global* batch: a step gathers the logits of all devices first. Every generator
-loss takes `real_logits` too, since some objectives use them; XLA removes what
-is not used. `D(x) = sigmoid(logit)` where a paper speaks of probabilities.
+loss takes `real_logits` too, since relativistic objectives use them; XLA
+removes what is not used. `D(x) = sigmoid(logit)` where a paper speaks of
+probabilities.
+
+Relativism is no second list of losses but a transformation of the logits:
+`losses.get("hinge", relativism="average")`, see `relativism.py`.
 """
 
 from collections.abc import Callable
@@ -13,9 +17,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ganjax import errors, registry
+from ganjax import divergences, errors, registry, relativism
 
 LogitLoss = Callable[[jax.Array, jax.Array], jax.Array]
+Term = Callable[[jax.Array], jax.Array]
 
 LOSSES = registry.Registry("loss")
 
@@ -26,15 +31,36 @@ class Loss(NamedTuple):
   Attributes:
     discriminator: `(real_logits [N], fake_logits [N]) -> scalar`.
     generator: `(real_logits [N], fake_logits [N]) -> scalar`.
-    boundary: the logit above which D calls an image real.
+    probability: `[N] -> [N]`, the D(x) in [0, 1] that a logit stands for:
+      this loss's optimal logit becomes p_data / (p_data + p_g).
+    terms: if D's loss is E real_term(r) + E fake_term(f), these two, `[N] ->
+      [N]` each; None otherwise.
+    symmetric: whether fake_term(y) = real_term(-y), but for the target; then
+      the loss has relativistic forms.
+    shift_invariant: whether only differences of logits count, so that a
+      single logit has no meaning.
+    generator_uses_real: whether the real logits enter G's loss.
+    weights: factors on D's and G's loss; `get` sets them.
   """
 
   discriminator: LogitLoss
   generator: LogitLoss
-  boundary: float = 0.0
+  probability: Term = jax.nn.sigmoid
+  terms: tuple[Term, Term] | None = None
+  symmetric: bool = False
+  shift_invariant: bool = False
+  generator_uses_real: bool = False
+  weights: tuple[float, float] = (1.0, 1.0)
 
 
-def get(name: str, d_weight: float = 1.0, g_weight: float = 1.0, **hyper):
+def get(
+  name: str,
+  d_weight: float = 1.0,
+  g_weight: float = 1.0,
+  relativism: str = "none",
+  unbiased: bool = False,
+  **hyper,
+) -> Loss:
   """Returns the loss `name`.
 
   Args:
@@ -42,13 +68,18 @@ def get(name: str, d_weight: float = 1.0, g_weight: float = 1.0, **hyper):
     d_weight: a factor on the discriminator's loss. The papers' codes differ
       in it (2014: 0.5); it matters with SGD and beside penalties.
     g_weight: the same for the generator's loss.
+    relativism: "none" or a key of `relativism.RELATIVISM`: "pairing" of
+      non_saturating is RSGAN, "average" of it RaSGAN.
+    unbiased: take the bias of the batch's means out of `least_squares` with
+      relativism "average" or "centered".
     **hyper: the loss's own parameters, e.g. `real_target` of `least_squares`.
 
   Returns:
     A `Loss` in float32, whatever the logits' type.
 
   Raises:
-    UserError: there is no such loss, or a weight is not positive.
+    UserError: there is no such loss, it has no such form, or a weight is not
+      positive.
   """
   if d_weight <= 0 or g_weight <= 0:
     raise errors.UserError(
@@ -56,29 +87,97 @@ def get(name: str, d_weight: float = 1.0, g_weight: float = 1.0, **hyper):
       "must both be above 0"
     )
   loss = LOSSES.find(name)(**hyper)
-  return loss._replace(
-    discriminator=_weighted(loss.discriminator, d_weight),
-    generator=_weighted(loss.generator, g_weight),
+  if relativism != "none" or unbiased:
+    loss = _relativistic(name, loss, relativism, unbiased)
+  return _weighted(loss, d_weight, g_weight)
+
+
+def _relativistic(name, loss: Loss, form: str, unbiased: bool) -> Loss:
+  if not loss.symmetric or loss.terms is None:
+    raise errors.UserError(
+      f"loss {name!r} with these settings has no relativistic form; "
+      "non_saturating, hinge and least_squares (with real_target = "
+      "generator_target) have"
+    )
+  if unbiased and (name != "least_squares" or form not in relativism.BIAS):
+    raise errors.UserError(
+      f"loss.unbiased=True corrects least_squares with relativism "
+      f"{' or '.join(relativism.BIAS)}, not {name} with {form!r}"
+    )
+  discriminator = relativism.transform(loss.terms[0], form, unbiased)
+  # Non-saturating: G wants for its fakes what D wants for the reals.
+  generator = lambda real, fake: discriminator(fake, real)
+  return Loss(
+    discriminator, generator, shift_invariant=True, generator_uses_real=True
   )
 
 
-def _weighted(loss: LogitLoss, weight: float) -> LogitLoss:
-  def weighted_loss(real_logits, fake_logits):
-    if real_logits.shape != fake_logits.shape or real_logits.ndim != 1:
-      raise ValueError(
-        "logits must be [N] and [N], not "
-        f"{list(real_logits.shape)} and {list(fake_logits.shape)}"
-      )
-    real, fake = (x.astype(jnp.float32) for x in (real_logits, fake_logits))
-    return weight * loss(real, fake)
+def _weighted(loss: Loss, d_weight: float, g_weight: float) -> Loss:
+  def checked(function: LogitLoss, weight: float) -> LogitLoss:
+    def weighted_loss(real_logits, fake_logits):
+      if real_logits.shape != fake_logits.shape or real_logits.ndim != 1:
+        raise ValueError(
+          "logits must be [N] and [N], not "
+          f"{list(real_logits.shape)} and {list(fake_logits.shape)}"
+        )
+      real, fake = (x.astype(jnp.float32) for x in (real_logits, fake_logits))
+      return weight * function(real, fake)
 
-  return weighted_loss
+    return weighted_loss
+
+  return loss._replace(
+    discriminator=checked(loss.discriminator, d_weight),
+    generator=checked(loss.generator, g_weight),
+    weights=(d_weight, g_weight),
+  )
 
 
-def _cross_entropy(real_logits, fake_logits):
-  """-V(D, G): binary cross-entropy with the labels real = 1, fake = 0."""
-  real_loss = jax.nn.softplus(-real_logits).mean()
-  return real_loss + jax.nn.softplus(fake_logits).mean()
+def smooth(loss: Loss, amount: float) -> Loss:
+  """Returns `loss` with one-sided label smoothing (Salimans et al. 2016).
+
+  D is told that a real image is real with probability 1 - amount only: with
+  cross-entropy the target of reals is 1 - amount, that of fakes stays 0.
+
+  Raises:
+    UserError: D's loss does not judge single images.
+  """
+  if not amount:
+    return loss
+  if loss.terms is None:
+    raise errors.UserError(
+      "label_smoothing is for losses that judge single images, not for "
+      "relativistic ones"
+    )
+  real_term, fake_term = loss.terms
+
+  def discriminator(real, fake):
+    real_loss = (1.0 - amount) * real_term(real) + amount * fake_term(real)
+    return real_loss.mean() + fake_term(fake).mean()
+
+  return _weighted(loss._replace(discriminator=discriminator), *loss.weights)
+
+
+def _separate(real_term: Term, fake_term: Term, g_term: Term, **kw) -> Loss:
+  """A loss in which every image is judged alone."""
+
+  def discriminator(real_logits, fake_logits):
+    return real_term(real_logits).mean() + fake_term(fake_logits).mean()
+
+  def generator(real_logits, fake_logits):
+    del real_logits
+    return g_term(fake_logits).mean()
+
+  return Loss(discriminator, generator, terms=(real_term, fake_term), **kw)
+
+
+def _log_real(logits):
+  """-log D(x)."""
+  return jax.nn.softplus(-logits)
+
+
+def _log_fake(logits):
+  """-log(1 - D(x))."""
+  return jax.nn.softplus(logits)
 
 
 @LOSSES.register
@@ -88,12 +187,7 @@ def minimax() -> Loss:
   D: -E log D(x) - E log(1 - D(G(z))). G: E log(1 - D(G(z))), whose gradient
   vanishes where D is sure that a sample is fake.
   """
-
-  def generator(real_logits, fake_logits):
-    del real_logits
-    return -jax.nn.softplus(fake_logits).mean()
-
-  return Loss(_cross_entropy, generator)
+  return _separate(_log_real, _log_fake, lambda f: -_log_fake(f))
 
 
 @LOSSES.register
@@ -103,12 +197,7 @@ def non_saturating() -> Loss:
   Same fixed point as `minimax`; per sample the generator's gradient points
   the same way and is (1 - D) / D times as long.
   """
-
-  def generator(real_logits, fake_logits):
-    del real_logits
-    return jax.nn.softplus(-fake_logits).mean()
-
-  return Loss(_cross_entropy, generator)
+  return _separate(_log_real, _log_fake, _log_real, symmetric=True)
 
 
 @LOSSES.register
@@ -121,22 +210,30 @@ def least_squares(
 
   Args:
     fake_target: the paper's a, the label of fakes in D's loss.
-    real_target: the paper's b, the label of real images in D's loss.
+    real_target: the paper's b, the label of real images in D's loss. With
+      relativism the targets of differences of logits are b and -b.
     generator_target: the paper's c, what G wants D to say of fakes.
 
   Returns:
     D: E (r - b)^2 + E (f - a)^2. G: E (f - c)^2.
+
+  Raises:
+    UserError: a = b, which leaves D nothing to learn.
   """
-
-  def discriminator(real_logits, fake_logits):
-    real_loss = jnp.square(real_logits - real_target).mean()
-    return real_loss + jnp.square(fake_logits - fake_target).mean()
-
-  def generator(real_logits, fake_logits):
-    del real_logits
-    return jnp.square(fake_logits - generator_target).mean()
-
-  return Loss(discriminator, generator, (fake_target + real_target) / 2)
+  if fake_target == real_target:
+    raise errors.UserError(
+      "loss 'least_squares': fake_target and real_target are both "
+      f"{real_target}"
+    )
+  width = real_target - fake_target
+  return _separate(
+    lambda r: jnp.square(r - real_target),
+    lambda f: jnp.square(f - fake_target),
+    lambda f: jnp.square(f - generator_target),
+    # D* = (b p_data + a p_g) / (p_data + p_g) (Mao et al. 2017, eq. 5).
+    probability=lambda y: jnp.clip((y - fake_target) / width, 0.0, 1.0),
+    symmetric=generator_target == real_target,
+  )
 
 
 @LOSSES.register
@@ -145,12 +242,14 @@ def hinge() -> Loss:
 
   D: E max(0, 1 - r) + E max(0, 1 + f). G: -E f.
   """
-
-  def discriminator(real_logits, fake_logits):
-    real_loss = jax.nn.relu(1.0 - real_logits).mean()
-    return real_loss + jax.nn.relu(1.0 + fake_logits).mean()
-
-  return Loss(discriminator, _raise_fake)
+  return _separate(
+    lambda r: jax.nn.relu(1.0 - r),
+    lambda f: jax.nn.relu(1.0 + f),
+    lambda f: -f,
+    # Its optimum is the sign of p_data - p_g: only the boundary is exact.
+    probability=lambda y: jnp.clip((1.0 + y) / 2.0, 0.0, 1.0),
+    symmetric=True,
+  )
 
 
 @LOSSES.register
@@ -160,13 +259,29 @@ def wasserstein() -> Loss:
   It bounds a distance only while D is kept Lipschitz, by a penalty or by
   clipping; alone it diverges.
   """
-
-  def discriminator(real_logits, fake_logits):
-    return fake_logits.mean() - real_logits.mean()
-
-  return Loss(discriminator, _raise_fake)
+  loss = _separate(lambda r: -r, lambda f: f, lambda f: -f)
+  return loss._replace(terms=None, shift_invariant=True)
 
 
-def _raise_fake(real_logits, fake_logits):
-  del real_logits
-  return -fake_logits.mean()
+@LOSSES.register
+def f_divergence(
+  divergence: str = "jensen_shannon", saturating: bool = False
+) -> Loss:
+  """The variational form of an f-divergence (Nowozin et al. 2016, eq. 6).
+
+  D: -E T(r) + E f*(T(f)). G: -E f*(T(f)) if `saturating`, which is the
+  zero-sum game; else -E T(f), the alternative of their section 3.2.
+
+  Args:
+    divergence: a key of `divergences.DIVERGENCES`, with P the data.
+    saturating: whether G minimises the divergence's own bound.
+  """
+  form = divergences.DIVERGENCES.find(divergence)()
+  raise_fake = lambda f: -form.output(f)
+  lower_value = lambda f: -form.conjugate(f)
+  return _separate(
+    lambda r: -form.output(r),
+    form.conjugate,
+    lower_value if saturating else raise_fake,
+    probability=form.probability,
+  )
