@@ -1,5 +1,7 @@
 """Scores of samples against a dataset, each with its protocol."""
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,20 +16,45 @@ SEED = 1
 
 
 class Evaluator:
-  """Compares images with a training split, in its classifier's features.
+  """Compares images with a training split.
+
+  A metric sees both in the features or logits of the dataset's classifier, or
+  plain samples. The classifier is trained when it is first needed.
 
   Attributes:
     train: the training split.
     test: the held-out split.
-    extractor: images to features and class logits.
   """
 
   def __init__(self, name: str, train: data.Arrays, test: data.Arrays):
-    """Trains the classifier of the dataset `name`, or finds it cached."""
+    """Takes the splits of the dataset `name`."""
     self.train, self.test = train, test
+    self._name = name
+
+  @functools.cached_property
+  def extractor(self) -> classifier.Extractor:
+    """Images to features and class logits; trained, or found cached."""
     folder = cache.root() / "classifiers"
-    self.extractor = classifier.fit(train, test, folder, name)
-    self._real = self.extractor(train.images)
+    return classifier.fit(self.train, self.test, folder, self._name)
+
+  @functools.cached_property
+  def _real(self) -> classifier.Features:
+    return self.extractor(self.train.images)
+
+  def prepare(self, specs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Trains now what these metrics need, not in the midst of a run.
+
+    Args:
+      specs: as those of `compare`.
+
+    Raises:
+      UserError: one of them needs labels and the dataset has none, or has a
+        hyper-parameter out of range.
+    """
+    for name, spec in specs.items():
+      self._make(name, spec)
+      if metrics.input_of(name) != "samples":
+        _ = self._real
 
   def compare(
     self, specs: Mapping[str, Mapping[str, Any]], images: np.ndarray
@@ -39,20 +66,29 @@ class Evaluator:
         not for it.
       images: as they are stored.
     """
-    fake = self.extractor(images)
-    records = {}
+    fake, records = None, {}
     for name, spec in specs.items():
-      hyper = {k: v for k, v in spec.items() if k not in _NOT_HYPER}
-      on = metrics.input_of(name)
-      metric = metrics.get(name, **hyper)
-      records[name] = metric(getattr(self._real, on), getattr(fake, on))
-      records[name].protocol.update(
-        extractor=self.extractor.name,
-        extractor_digest=self.extractor.digest,
-        extractor_accuracy=self.extractor.accuracy,
-        against="train",
-      )
+      metric, on = self._make(name, spec), metrics.input_of(name)
+      if on == "samples":
+        record = metric(_flat(self.train.images), _flat(images))
+        record.protocol.update(extractor="none")
+      else:
+        fake = fake or self.extractor(images)
+        record = metric(getattr(self._real, on), getattr(fake, on))
+        record.protocol.update(
+          extractor=self.extractor.name,
+          extractor_digest=self.extractor.digest,
+          extractor_accuracy=self.extractor.accuracy,
+        )
+      record.protocol.update(against="train")
+      records[name] = record
     return records
+
+  def _make(self, name: str, spec: Mapping[str, Any]) -> metrics.Metric:
+    hyper = {k: v for k, v in spec.items() if k not in _NOT_HYPER}
+    if "labels" in inspect.signature(metrics.find(name)).parameters:
+      hyper["labels"] = self.train.labels
+    return metrics.get(name, **hyper)
 
   def score(
     self, specs: Mapping[str, Mapping[str, Any]], draw: Callable
@@ -74,6 +110,11 @@ class Evaluator:
 
 
 _NOT_HYPER = ("every", "num_samples")
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+  """Returns images or points as float64 `[N, d]`."""
+  return np.asarray(images).reshape(len(images), -1).astype(np.float64)
 
 
 def noise(like: np.ndarray) -> np.ndarray:

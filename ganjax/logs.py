@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
 import numpy as np
+
+from ganjax import progress
 
 HISTORY = "metrics.jsonl"
 PLAIN_SECONDS = 10  # Between two lines where there is no terminal.
@@ -33,6 +35,8 @@ class Log:
 
   Attributes:
     images_per_step: real images that one step uses.
+    note: what the progress line ends with, such as a diagnosis; may be set
+      at any time.
   """
 
   def __init__(
@@ -57,6 +61,7 @@ class Log:
     from tensorboardX import SummaryWriter
 
     self.images_per_step = images_per_step
+    self.note = ""
     self._num_steps = num_steps
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -90,19 +95,26 @@ class Log:
     self._events.close()
 
   def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-    """Appends a row to `metrics.jsonl`, and TensorBoard scalars.
+    """Appends a row to `metrics.jsonl`, and to TensorBoard.
 
     Args:
       step: how many steps are done.
-      scalars: name -> scalar array or number. NaN and infinities become the
-        strings "nan", "inf" and "-inf" in the file, which stays valid JSON.
+      scalars: name -> scalar array or number, or a text such as a diagnosis.
+        NaN and infinities become the strings "nan", "inf" and "-inf" in the
+        file, which stays valid JSON; a text must be none of them.
     """
-    values = {name: float(value) for name, value in scalars.items()}
+    values = {
+      name: value if isinstance(value, str) else float(value)
+      for name, value in scalars.items()
+    }
     row = {"step": int(step), **values}
     self._file.write(json.dumps(_jsonable(row), allow_nan=False) + "\n")
     self._file.flush()
     for name, value in values.items():
-      self._events.add_scalar(name, value, int(step))
+      if not isinstance(value, str):
+        self._events.add_scalar(name, value, int(step))
+      elif value:
+        self._events.add_text(name, value, int(step))
 
   def images(self, step: int, tag: str, image: np.ndarray) -> None:
     """Writes an image, uint8 `[H, W, C]`, for TensorBoard."""
@@ -113,7 +125,7 @@ class Log:
 
     Reads the scalars, name -> scalar, only when a line is due: ten times a
     second on a terminal; else at the first call, every ten seconds and at the
-    end. Those of a GAN have their own form, any other is name=value.
+    end. `progress.line` says which of them it shows; `note` stands last.
     """
     now = time.monotonic()
     # Steps are dispatched in bursts: a speed needs seconds, not steps.
@@ -142,67 +154,20 @@ class Log:
     rate = values.pop("images_per_sec", speed * self.images_per_step)
     left = (self._num_steps - step) / speed if speed else None
     width = self._console.width if self._live is not None else None
-    line = progress_line(step, self._num_steps, rate, left, values, width)
+    line = progress.line(
+      step, self._num_steps, rate, left, values, width, self.note
+    )
     if self._live is None:
       self.say(line)
     else:
       self._live.update(text.Text(line, no_wrap=True), refresh=True)
 
 
-def progress_line(
-  step: int,
-  num_steps: int,
-  images_per_sec: float,
-  seconds_left: float | None,
-  scalars: Mapping[str, float],
-  width: int | None,
-) -> str:
-  """Returns the progress line, at most `width` wide.
-
-  Args:
-    step: how many steps are done.
-    num_steps: of how many.
-    images_per_sec: 0 if not known yet.
-    seconds_left: None if not known yet.
-    scalars: name -> value.
-    width: in columns; None for any length, without a bar. What does not fit
-      is shortened first and then left out from the right.
-  """
-  scalars = dict(scalars)
-  # Each in full and in short.
-  parts = [(f"{'step ' * (width is None)}{step}/{num_steps}",) * 2]
-  if images_per_sec > 0:
-    parts.append((f"{images_per_sec:.0f} images/s", f"{images_per_sec:.0f}/s"))
-  if seconds_left is not None:
-    left = timedelta(seconds=round(seconds_left))
-    parts.append((f"{left} left",) * 2)
-  for name, label in (("d_loss", "D loss"), ("g_loss", "G loss")):
-    if name in scalars:
-      value = scalars.pop(name)
-      parts.append((f"{label} {value:.3f}", f"{label} {value:.2f}"))
-  pair = "d_real_accuracy", "d_fake_accuracy"
-  if scalars.keys() >= set(pair):
-    real, fake = (f"{100 * scalars.pop(name):.0f}" for name in pair)
-    both = f"D acc real / fake {real} / {fake} %"
-    parts.append((both, f"D acc {real}/{fake}%"))
-  parts += [(f"{name}={value:.4g}",) * 2 for name, value in scalars.items()]
-  full, short = ("  ".join(column) for column in zip(*parts, strict=True))
-  if width is None:
-    return full
-  line = full if len(full) <= width else short
-  while len(line) > width and "  " in line:
-    line = line.rpartition("  ")[0]
-  # The bar takes what is left, or is left out.
-  size = min(width - len(line) - 2, 20)
-  done = round(size * min(step / num_steps, 1))
-  return f"{'━' * done}{'╌' * (size - done)}  {line}" if size >= 4 else line
-
-
 def read_history(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`; `[]` if there is none.
 
   A line that a crash has torn is left out. The strings "nan", "inf" and
-  "-inf" are floats again.
+  "-inf" are floats again; other texts stay.
   """
   special = {name: float(name) for name in ("nan", "inf", "-inf")}
   rows = []

@@ -1,4 +1,4 @@
-"""Pictures of a run: sample grids and training curves, each a small PNG.
+"""Pictures of samples, and what all figures share; each is a small PNG.
 
 Images are uint8 `[N, H, W, C]` with C of 1 or 3; points are float `[N, 2]`.
 """
@@ -7,8 +7,7 @@ import io
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,18 +22,6 @@ DPI = 144
 # Okabe and Ito 2008: told apart by colour-blind readers too.
 COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"
 GREY = "#777777"
-# The panels of `curves` that have their own form: title -> key -> label.
-PANELS = {
-  "Loss": {"d_loss": "D", "g_loss": "G"},
-  "Accuracy of D": {
-    "d_real_accuracy": "real",
-    "d_fake_accuracy": "fake",
-  },
-  "Fréchet distance": {"frechet": ""},
-  "Classes covered": {"classes_covered": "samples"},
-  "KL of class shares (nats)": {"class_kl": ""},
-}
-FROM_ZERO = {"Fréchet distance", "Classes covered", "Images / s"}
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
@@ -63,22 +50,23 @@ def grid(images: np.ndarray, columns: int) -> np.ndarray:
   return canvas
 
 
-def save_png(path: str | pathlib.Path, image: np.ndarray) -> None:
+def save_png(
+  path: str | pathlib.Path, image: np.ndarray, flat: bool = False
+) -> None:
   """Writes uint8 `[h, w, C]`, at once and complete, in under 300 kB.
 
   A picture that would be larger gets fewer levels a channel, as few as 32,
-  and if that does not do, fewer pixels.
+  or if it is `flat`, of lines and text, 255 colours; and if that does not do,
+  fewer pixels.
   """
   from PIL import Image
 
   full = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
   for size in 0.8 ** np.arange(20):
     shape = [max(1, round(size * side)) for side in full.size]
-    pixels = np.asarray(full.resize(shape, Image.Resampling.LANCZOS))
-    for step in (1, 4, 8):
+    small = full.resize(shape, Image.Resampling.LANCZOS)
+    for picture in _versions(small, flat):
       content = io.BytesIO()
-      levels = pixels // step * (255 / (255 // step))
-      picture = Image.fromarray(levels.round().astype(np.uint8))
       picture.save(content, "PNG", optimize=True)
       if content.tell() < MAX_BYTES:
         path = pathlib.Path(path)
@@ -87,6 +75,19 @@ def save_png(path: str | pathlib.Path, image: np.ndarray) -> None:
         temporary.write_bytes(content.getvalue())
         os.replace(temporary, path)
         return
+
+
+def _versions(picture, flat: bool):
+  """Yields a picture and what it is with less in it, the best first."""
+  from PIL import Image
+
+  yield picture
+  if flat:
+    yield picture.quantize(255, dither=Image.Dither.NONE)
+    return
+  for step in (4, 8):
+    levels = np.asarray(picture) // step * (255 / (255 // step))
+    yield Image.fromarray(levels.round().astype(np.uint8))
 
 
 def samples(
@@ -128,99 +129,40 @@ def over_time(
   image = grid(np.concatenate([x[:columns] for _, x in times]), columns)
   height, width = image.shape[:2]
   left, top = 100, 4
-  figure = _figure(width + left, height + top)
-  _place(figure, image, left, top)
+  page = figure(width + left, height + top)
+  _place(page, image, left, top)
   pitch = (height - GAP) / len(times)
   for i, (step, _) in enumerate(times):
     text = f"Step {step:,}" if i == 0 else f"{step:,}"
     y = 1 - (top + GAP / 2 + (i + 0.5) * pitch) / (height + top)
-    figure.text((left - 8) / (width + left), y, text, ha="right", va="center")
-  _save(path, figure)
+    page.text((left - 8) / (width + left), y, text, ha="right", va="center")
+  save(path, page)
 
 
-def curves(
-  path: str | pathlib.Path,
-  history: Sequence[Mapping[str, Any]],
-  log2: bool = False,
-) -> None:
-  """Draws the rows of `metrics.jsonl` over the steps.
+def figure(width: int, height: int):
+  """Returns a white figure of so many pixels, outside pyplot's registry."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
 
-  One panel for the losses of both players, one for D's accuracy, one for
-  every other metric, and the speed last. Where there are many rows the raw
-  values are faint behind their running mean. What is missing or not finite is
-  left out.
-
-  Args:
-    path: of the PNG.
-    history: dicts with `step` and any of the metrics.
-    log2: whether to mark log 2 among the losses, where those of a
-      non-saturating GAN would stand if D could tell nothing.
-  """
-  known = set("step classes images_per_sec".split()).union(*PANELS.values())
-  others = dict.fromkeys(k for row in history for k in row if k not in known)
-  panels = PANELS | {key.replace("_", " "): {key: ""} for key in others}
-  panels["Images / s"] = {"images_per_sec": ""}
-  series = [
-    (title, [(label, *_series(history, key)) for key, label in keys.items()])
-    for title, keys in panels.items()
-  ]
-  drawn = [s for s in series if any(len(steps) for _, steps, _ in s[1])]
-  columns = min(3, max(1, len(drawn)))
-  rows = max(1, -(-len(drawn) // columns))
-  figure = _figure(columns * 420, rows * 320)
-  for i, (title, lines) in enumerate(drawn):
-    axes = figure.add_subplot(rows, columns, i + 1)
-    _style(axes, title)
-    for (label, steps, values), colour in zip(lines, COLOURS, strict=False):
-      _line(axes, steps, values, label, colour)
-    if title == "Loss" and log2:
-      axes.axhline(math.log(2), color=GREY, lw=0.8, ls="--", label="log 2")
-    if title == "Accuracy of D":
-      axes.axhline(0.5, color=GREY, lw=0.8, ls="--")
-      axes.set_ylim(-0.03, 1.03)
-    if title == "Classes covered":
-      for count in set(_series(history, "classes")[1]):
-        axes.axhline(count, color=GREY, lw=0.8, ls="--", label="all")
-    if title in FROM_ZERO:
-      axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-    if axes.get_legend_handles_labels()[1]:
-      # Beside the title, where it hides no curve.
-      legend = {"loc": "lower right", "bbox_to_anchor": (1.02, 0.97)}
-      small = {"handlelength": 1.0, "columnspacing": 1, "fontsize": 7}
-      axes.legend(ncols=3, frameon=False, **legend, **small)
-    axes.set_xlabel("Step", fontsize=8)
-    axes.locator_params(axis="x", integer=True, nbins=7)
-  figure.tight_layout()
-  _save(path, figure)
+  page = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+  FigureCanvasAgg(page)
+  return page
 
 
-def _series(
-  history: Sequence[Mapping[str, Any]], key: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns steps and values `[n]` of the finite values of `key`."""
-  pairs = []
-  for row in history:
-    value = row.get(key)
-    # A row as it stands in the file has strings for what is not finite.
-    if isinstance(value, (int, float)) and math.isfinite(value):
-      pairs.append((row["step"], value))
-  steps, values = np.array(pairs, float).reshape(-1, 2).T
-  return steps, values
+def style(axes, title: str) -> None:
+  """Gives axes the look that all of ganjax's have, and a title."""
+  axes.set_title(title, fontsize=9, loc="left")
+  axes.tick_params(labelsize=7, width=0.6, length=3)
+  axes.grid(color="#e8e8e8", linewidth=0.6)
+  axes.set_axisbelow(True)
+  for side, spine in axes.spines.items():
+    spine.set(visible=side in ("left", "bottom"), linewidth=0.6)
 
 
-def _line(axes, steps, values, label: str, colour: str) -> None:
-  """Draws a series; a long one faint, with its running mean above."""
-  window = len(values) // 30
-  if window < 2:
-    line = axes.plot(steps, values, color=colour, lw=1.3, label=label)[0]
-    line.set(marker="o" if len(values) < 15 else "", markersize=3)
-    return
-  axes.plot(steps, values, color=colour, lw=0.6, alpha=0.3)
-  # Centred, and of fewer values at the ends: no lag, no edge effect.
-  kernel = np.ones(2 * window + 1)
-  count = np.convolve(np.ones_like(values), kernel, "same")
-  mean = np.convolve(values, kernel, "same") / count
-  axes.plot(steps, mean, color=colour, lw=1.4, label=label)
+def save(path: str | pathlib.Path, page, flat: bool = False) -> None:
+  """Writes a page of `figure`, as `save_png` does."""
+  page.canvas.draw()
+  save_png(path, np.asarray(page.canvas.buffer_rgba())[..., :3], flat)
 
 
 def _panels(
@@ -237,21 +179,21 @@ def _panels(
   top, gap = 30, 24
   width = sum(image.shape[1] + gap for image in grids) - gap
   height = max(len(image) for image in grids) + top
-  figure, left = _figure(width, height), 0
+  page, left = figure(width, height), 0
   for (title, _), image in zip(panels, grids, strict=True):
-    _place(figure, image, left, top)
+    _place(page, image, left, top)
     x, y = (left + image.shape[1] / 2) / width, 1 - top / 2 / height
-    figure.text(x, y, title, ha="center", va="center", fontsize=10)
+    page.text(x, y, title, ha="center", va="center", fontsize=10)
     left += image.shape[1] + gap
-  _save(path, figure)
+  save(path, page)
 
 
 def _scatters(path, panels, columns: int) -> None:
   rows = -(-len(panels) // columns)
-  figure = _figure(columns * 360, rows * 380)
+  page = figure(columns * 360, rows * 380)
   for i, (title, points) in enumerate(panels):
-    axes = figure.add_subplot(rows, columns, i + 1)
-    _style(axes, title)
+    axes = page.add_subplot(rows, columns, i + 1)
+    style(axes, title)
     points = np.asarray(points)[:MAX_POINTS]
     axes.scatter(*points.T, s=3, color=BLUE, alpha=0.5, linewidths=0)
     axes.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), aspect="equal")
@@ -261,39 +203,15 @@ def _scatters(path, panels, columns: int) -> None:
       text = f"{outside} of {len(points)} outside"
       note = axes.text(-1.15, 1.15, text, fontsize=7, color=ORANGE, va="top")
       note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
-  figure.tight_layout()
-  _save(path, figure)
+  page.tight_layout()
+  save(path, page)
 
 
-def _figure(width: int, height: int):
-  """Returns a white figure of so many pixels, outside pyplot's registry."""
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-  FigureCanvasAgg(figure)
-  return figure
-
-
-def _place(figure, image: np.ndarray, left: int, top: int) -> None:
-  """Draws uint8 `[h, w, C]` pixel by pixel, at (left, top) of the figure."""
-  width, height = figure.get_size_inches() * DPI
+def _place(page, image: np.ndarray, left: int, top: int) -> None:
+  """Draws uint8 `[h, w, C]` pixel by pixel, at (left, top) of a page."""
+  width, height = page.get_size_inches() * DPI
   h, w = image.shape[:2]
   box = (left / width, 1 - (top + h) / height, w / width, h / height)
-  axes = figure.add_axes(box)
+  axes = page.add_axes(box)
   axes.imshow(image.repeat(3, axis=2) if image.shape[2] == 1 else image)
   axes.set_axis_off()
-
-
-def _style(axes, title: str) -> None:
-  axes.set_title(title, fontsize=9, loc="left")
-  axes.tick_params(labelsize=7, width=0.6, length=3)
-  axes.grid(color="#e8e8e8", linewidth=0.6)
-  axes.set_axisbelow(True)
-  for side, spine in axes.spines.items():
-    spine.set(visible=side in ("left", "bottom"), linewidth=0.6)
-
-
-def _save(path: str | pathlib.Path, figure) -> None:
-  figure.canvas.draw()
-  save_png(path, np.asarray(figure.canvas.buffer_rgba())[..., :3])

@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from ganjax import evaluate, logs, plots
+from ganjax import curves, evaluate, logs, plots
 from ganjax.run import Run
 
 # How many training images stand beside as many samples.
 BESIDE = 64
+# Values of the table that are not rounded to three digits: counts, a share.
+FORMATS = dict.fromkeys(
+  "classes_covered classes modes_covered modes".split(), "{:.0f}"
+) | {"high_quality": "{:.3f}"}
 
 
 def snapshot(workdir: pathlib.Path, step: int, images: np.ndarray) -> None:
@@ -32,11 +36,12 @@ def figures(run: Run, real: np.ndarray) -> dict[str, pathlib.Path]:
   files = sorted((run.workdir / "samples").glob("*.npy"))
   snapshots = [(int(f.stem), np.load(f)) for f in files]
   snapshots = [(step, x) for step, x in snapshots if step <= run.step]
-  over_time, beside_real, curves = paths.values()
-  plots.over_time(over_time, snapshots)
+  plots.over_time(paths["samples over time"], snapshots)
   count = min(BESIDE if real.dtype == np.uint8 else 2000, len(real))
-  plots.beside_real(beside_real, run.sample(count), np.asarray(real[:count]))
-  plots.curves(curves, run.history())
+  plots.beside_real(
+    paths["samples beside real"], run.sample(count), np.asarray(real[:count])
+  )
+  curves.draw(paths["curves"], run.history())
   return paths
 
 
@@ -82,15 +87,20 @@ def show(
     for who, cell in cells.items():
       grid.add_row(who, *cell.values())
     out.print(grid)
-    out.print(
-      f"against {len(evaluator.train.images)} training images, in the "
-      f"features of {evaluator.extractor.name} (test accuracy "
-      f"{100 * evaluator.extractor.accuracy:.1f} %); "
-      f"{len(evaluator.test.images)} held-out images",
-      soft_wrap=True,
-    )
+    out.print(_protocol(evaluator, rows["samples"]), soft_wrap=True)
   for name, path in paths.items():
     out.print(f"{name:20} {path}", soft_wrap=True)
+
+
+def _protocol(evaluator: evaluate.Evaluator, records) -> str:
+  """Says what the table's numbers are measured against, and in what."""
+  train, test = evaluator.train.images, evaluator.test.images
+  kind = "points" if train.ndim == 2 else "images"
+  text = f"against {len(train)} training {kind}"
+  if any(r.protocol["extractor"] != "none" for r in records.values()):
+    text += f", in the features of {evaluator.extractor.name} (test accuracy "
+    text += f"{100 * evaluator.extractor.accuracy:.1f} %)"
+  return f"{text}; {len(test)} held-out {kind}"
 
 
 def _cells(records) -> dict[str, str]:
@@ -98,7 +108,8 @@ def _cells(records) -> dict[str, str]:
   cells = {}
   for record in records.values():
     for name, value in record.values.items():
-      cells[name.replace("_", " ")] = f"{value:.3g}"
-  if "classes" in cells:  # A count says little without how many there are.
-    cells["classes covered"] += f" of {cells.pop('classes')}"
+      cells[name.replace("_", " ")] = FORMATS.get(name, "{:.3g}").format(value)
+  for name in ("classes", "modes"):
+    if name in cells:  # A count says little without how many there are.
+      cells[f"{name} covered"] += f" of {cells.pop(name)}"
   return cells

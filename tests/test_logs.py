@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from ganjax import logs
+from ganjax import logs, progress
 
 GAN = dict(
   d_loss=1.3862,
@@ -67,6 +67,22 @@ def test_what_is_not_finite_stays_valid_json_and_comes_back(tmp_path):
   assert row == {"step": 1, "a": "nan", "b": "inf", "c": "-inf", "d": 1.0}
   (row,) = logs.read_history(tmp_path)
   assert np.isnan(row["a"]) and row["b"] == np.inf and row["c"] == -np.inf
+
+
+def test_a_text_stays_a_text_and_is_no_scalar(tmp_path):
+  texts = {"diagnosis": "not finite", "other": "", "third": "infinite"}
+  with logs.Log(tmp_path, 10, 64) as log:
+    log.write(1, {"a": np.nan, **texts, "b": jnp.float32(2)})
+    log.write(2, {"diagnosis": "equilibrium"})
+  first, second = logs.read_history(tmp_path)
+  assert np.isnan(first.pop("a"))
+  assert first == {"step": 1, "b": 2.0, **texts}
+  assert second == {"step": 2, "diagnosis": "equilibrium"}
+  values = [v for e in events(tmp_path) for v in e.summary.value]
+  scalars = {v.tag for v in values if v.HasField("simple_value")}
+  assert scalars == {"a", "b"}
+  shown = [v.tensor.string_val[0] for v in values if "diagnosis" in v.tag]
+  assert shown == [b"not finite", b"equilibrium"]
 
 
 def test_a_resumed_run_has_no_step_twice(tmp_path):
@@ -198,9 +214,7 @@ def test_on_a_terminal_one_line_lives_below_what_is_said(tmp_path, monkeypatch):
 def test_the_progress_line_fits(width, num_steps):
   scalars = {**GAN, "g_loss": 12.5}
   rate = scalars.pop("images_per_sec")
-  line = logs.progress_line(
-    num_steps // 3, num_steps, rate, 4000, scalars, width
-  )
+  line = progress.line(num_steps // 3, num_steps, rate, 4000, scalars, width)
   assert len(line) <= width
   assert f"{num_steps // 3}/{num_steps}" in line
   if width >= 80:
@@ -211,15 +225,55 @@ def test_the_progress_line_fits(width, num_steps):
 
 def test_the_bar_is_as_full_as_the_run():
   for step, share in ((0, 0), (5, 0.5), (10, 1), (11, 1)):
-    line = logs.progress_line(step, 10, 0, None, {}, 80)
+    line = progress.line(step, 10, 0, None, {}, 80)
     full, empty = line.count("━"), line.count("╌")
     assert full / (full + empty) == share
 
 
 def test_other_systems_show_their_own_keys():
   scalars = {"reconstruction": 0.123456, "kl": float("nan")}
-  line = logs.progress_line(1, 9, 0, None, scalars, 80)
+  line = progress.line(1, 9, 0, None, scalars, 80)
   assert line.endswith("1/9  reconstruction=0.1235  kl=nan")
+
+
+def test_the_line_shows_no_health():
+  health = {name: 0.5 for name in (*progress.HEALTH, "penalty_r1")}
+  scalars = {**GAN, **health, "mine": 2.0}
+  rate = scalars.pop("images_per_sec")
+  line = progress.line(1, 9, rate, None, scalars, None)
+  assert line == (
+    "step 1/9  3457 images/s  D loss 1.386  G loss 0.693  "
+    "D acc real / fake 78 / 100 %  mine=2"
+  )
+  assert len(health) == 12
+
+
+NOTE = "discriminator saturated"
+
+
+@pytest.mark.parametrize("width", range(8, 150, 3))
+def test_the_note_is_the_last_to_go(width):
+  scalars = {**GAN, "mine": 2.0}
+  rate = scalars.pop("images_per_sec")
+  line = progress.line(1000, 9999, rate, 4000, scalars, width, NOTE)
+  assert len(line) <= width
+  assert f"[{NOTE}]".startswith(line[-width:]) or line.endswith(f"[{NOTE}]")
+  if width >= len(NOTE) + 2:
+    assert line.endswith(f"[{NOTE}]")
+  if width >= len(f"1000/9999  [{NOTE}]"):
+    assert "1000/9999  " in line
+  if width >= 135:
+    assert "D loss 1.386" in line and "mine=2" in line
+
+
+def test_the_log_shows_its_note(tmp_path, capsys):
+  with logs.Log(tmp_path, 9, 64) as log:
+    log.progress(1, {"d_loss": 1.0})
+    log.note = NOTE
+    log.progress(9, {"d_loss": 2.0})
+  first, last = capsys.readouterr().out.splitlines()
+  assert "[" not in first
+  assert last.endswith(f"D loss 2.000  [{NOTE}]")
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import scipy.special
 
-from ganjax import data, errors, metrics
+from ganjax import data, errors, evaluate, metrics, report
 from ganjax.data import digits, toy
 from ganjax.metrics import classifier
 
@@ -24,6 +24,13 @@ def frechet(real, fake):
   return metrics.get("frechet")(real, fake).values["frechet"]
 
 
+def metric_of(name, num_real):
+  """Returns a metric of any name; its labels are 0 and 1, if it needs some."""
+  needs_labels = "labels" in inspect.signature(metrics.find(name)).parameters
+  given = {"labels": np.arange(num_real) % 2} if needs_labels else {}
+  return metrics.get(name, **given)
+
+
 def random_cov(rng, dims):
   root = rng.normal(size=(dims, dims))
   return root @ root.T + 0.1 * np.eye(dims)
@@ -31,11 +38,12 @@ def random_cov(rng, dims):
 
 @pytest.mark.parametrize("name", metrics.names())
 def test_every_metric_says_what_it_compares_and_has_plain_defaults(name):
-  assert metrics.input_of(name) in classifier.Features._fields
+  assert metrics.input_of(name) in (*classifier.Features._fields, "samples")
   for hyper in inspect.signature(metrics.find(name)).parameters.values():
-    assert isinstance(hyper.default, (bool, int, float, str))
+    given = hyper.name == "labels"  # By the evaluator, not by a config.
+    assert given or isinstance(hyper.default, (bool, int, float, str))
   x = np.random.RandomState(0).normal(size=(50, 4))
-  record = metrics.get(name)(x, x[:40])
+  record = metric_of(name, 50)(x, x[:40])
   assert record.protocol["num_real"] == 50
   assert record.protocol["num_fake"] == 40
   assert json.loads(json.dumps(record.to_dict(), allow_nan=False)) == {
@@ -50,7 +58,7 @@ def test_non_finite_samples_are_a_user_error_of_one_line(name, bad):
   fake = np.zeros((5, 3))
   fake[2, 1] = bad
   with pytest.raises(errors.UserError, match="1 of 5 fake .* not finite") as e:
-    metrics.get(name)(np.zeros((5, 3)), fake)
+    metric_of(name, 5)(np.zeros((5, 3)), fake)
   assert "\n" not in str(e.value)
 
 
@@ -167,6 +175,86 @@ def test_classes_at_the_edges(real, fake, covered, kl):
   values = metrics.get("classes")(one_hot(real), one_hot(fake)).values
   assert values["classes_covered"] == covered
   np.testing.assert_allclose(values["class_kl"], kl, atol=1e-12)
+
+
+# Three modes around (0, 0), (10, 0) and (0, 10), with deviation 1: every
+# real lies 1 from its centre along each axis.
+CENTRES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+CORNERS = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+REAL = (CENTRES[:, None] + CORNERS).reshape(12, 2)
+LABELS = np.repeat([4, 7, 9], 4)  # Any names will do.
+
+
+def mode_values(fake, real=REAL, labels=LABELS, **hyper):
+  return metrics.get("modes", labels=labels, **hyper)(real, fake).values
+
+
+def test_modes_by_hand():
+  fake = [
+    [0.0, 3.0],  # Just near enough to the first.
+    [0.0, 3.01],  # Not quite.
+    [3.0, -4.0],  # 5 away.
+    [10.0, 0.0],  # The second.
+    [0.0, 14.0],  # The third is nearest, 4 away.
+  ]
+  values = mode_values(fake)
+  p, q = np.array([3, 1, 1]) / 5, np.full(3, 1 / 3)
+  kl = scipy.special.rel_entr(p, q).sum()
+  assert values["modes_covered"] == 2 and values["modes"] == 3
+  assert values["high_quality"] == 0.4
+  np.testing.assert_allclose(values["mode_kl"], kl, rtol=1e-12)
+  wide = mode_values(fake, sigmas=4.0)
+  assert (wide["modes_covered"], wide["high_quality"]) == (3, 0.8)
+  assert wide["mode_kl"] == values["mode_kl"]
+
+
+def test_the_deviation_is_pooled_over_modes_and_coordinates():
+  # Squares of 4 and 4, all others 0, over four reals with two coordinates:
+  # the deviation is 1. That of the first mode alone would be sqrt 2.
+  real = np.array([[2.0, 0.0], [-2.0, 0.0], [20.0, 0.0], [20.0, 0.0]])
+  for x, good in ((2.99, 1), (3.01, 0)):
+    values = mode_values([[0.0, x]], real, [0, 0, 1, 1])
+    assert values["high_quality"] == good
+
+
+@pytest.mark.parametrize("kind, num", [("ring", 8), ("grid", 25)])
+def test_the_toy_sets_cover_themselves(kind, num):
+  train, test = (toy.load(split, kind=kind) for split in ("train", "test"))
+  values = mode_values(train.images, train.images, train.labels)
+  assert values["modes_covered"] == values["modes"] == num
+  assert values["mode_kl"] == 0
+  # Rayleigh's: the share within three deviations of a Gaussian in the plane.
+  within = 1 - np.exp(-4.5)
+  np.testing.assert_allclose(values["high_quality"], within, atol=0.004)
+  held_out = mode_values(test.images, train.images, train.labels)
+  assert held_out["modes_covered"] == num and held_out["mode_kl"] < 0.01
+
+
+def test_a_collapsed_generator_covers_one_mode():
+  train = toy.load("train")
+  collapsed = np.repeat(toy.centres("ring")[3:4], 100, axis=0)
+  values = mode_values(collapsed, train.images, train.labels)
+  share = np.mean(train.labels == 3)
+  assert values["modes_covered"] == 1 and values["high_quality"] == 1
+  np.testing.assert_allclose(values["mode_kl"], -np.log(share), rtol=1e-12)
+  far = mode_values(collapsed * 2, train.images, train.labels)
+  assert far["modes_covered"] == far["high_quality"] == 0
+  assert far["mode_kl"] == values["mode_kl"]  # Of all samples, good or not.
+
+
+@pytest.mark.parametrize(
+  "given, real, text",
+  [
+    (dict(labels=None), 12, "no labels"),
+    (dict(labels=LABELS, sigmas=0.0), 12, "sigmas is 0"),
+    (dict(labels=LABELS[:5]), 12, r"\(5,\) .* 12 real"),
+    (dict(labels=LABELS[:0]), 0, "0 real samples"),
+  ],
+)
+def test_modes_refuse_what_has_none(given, real, text):
+  with pytest.raises(errors.UserError, match=text) as e:
+    metrics.get("modes", **given)(REAL[:real], REAL)
+  assert "\n" not in str(e.value)
 
 
 @pytest.fixture
@@ -333,3 +421,97 @@ def test_a_dataset_without_labels_is_a_user_error(tmp_path):
   line = [toy.load(split, kind="line") for split in ("train", "test")]
   with pytest.raises(errors.UserError, match="'toy' has no labels"):
     classifier.fit(line[0], line[1], tmp_path, "toy")
+
+
+@pytest.fixture
+def fits(monkeypatch):
+  """A list of the classifiers that an evaluator trains; they are not fitted."""
+  calls = []
+
+  def fit(train, test, folder, name):
+    del test, folder
+    calls.append(name)
+    net = classifier.Classifier(train.num_classes)
+    params = net.init(jax.random.key(0), train.images[:1])["params"]
+    return classifier.Extractor(name, train.num_classes, params, 0.5)
+
+  monkeypatch.setattr(classifier, "fit", fit)
+  return calls
+
+
+SPEC = dict(every=5, num_samples=0)
+
+
+def test_a_metric_on_samples_needs_no_classifier(fits):
+  train, test = toy.load("train"), toy.load("test", num_examples=500)
+  evaluator = evaluate.Evaluator("toy", train, test)
+  evaluator.prepare({"modes": SPEC})
+  (record,) = evaluator.compare({"modes": SPEC}, test.images).values()
+  assert not fits
+  assert record.values["modes_covered"] == record.values["modes"] == 8
+  assert record.protocol == {
+    "num_real": 10_000,
+    "num_fake": 500,
+    "sigmas": 3.0,
+    "extractor": "none",
+    "against": "train",
+  }
+  wide = evaluator.compare({"modes": SPEC | {"sigmas": 6.0}}, test.images)
+  assert wide["modes"].values["high_quality"] == 1
+
+
+def test_the_classifier_is_trained_once_and_when_it_is_needed(fits):
+  train, test = toy.load("train"), toy.load("test", num_examples=500)
+  evaluator = evaluate.Evaluator("toy", train, test)
+  assert not fits
+  specs = {"frechet": SPEC, "modes": SPEC, "classes": SPEC}
+  records = evaluator.compare(specs, test.images)
+  evaluator.compare(specs, test.images)
+  evaluator.prepare(specs)
+  assert fits == ["toy"] and list(records) == list(specs)
+  assert records["modes"].protocol["extractor"] == "none"
+  assert records["frechet"].protocol["extractor"] == "classifier:toy"
+  assert records["frechet"].protocol["extractor_accuracy"] == 0.5
+  before = evaluate.Evaluator("toy", train, test)
+  before.prepare({"classes": SPEC})
+  assert fits == ["toy", "toy"]
+
+
+def test_images_are_samples_when_flattened(fits):
+  train, test = digits.load("train"), digits.load("test")
+  evaluator = evaluate.Evaluator("digits", train, test)
+  (record,) = evaluator.compare({"modes": SPEC}, test.images).values()
+  flat = [x.images.reshape(len(x.images), -1) for x in (train, test)]
+  assert record.values == mode_values(flat[1], flat[0], train.labels)
+  assert record.values["modes"] == 10 and not fits
+
+
+def test_modes_of_data_without_labels_are_a_user_error(fits):
+  train = toy.load("train", kind="line")
+  evaluator = evaluate.Evaluator("toy", train, train)
+  for use in (
+    lambda: evaluator.prepare({"modes": SPEC}),
+    lambda: evaluator.compare({"modes": SPEC}, train.images),
+  ):
+    with pytest.raises(errors.UserError, match="no labels"):
+      use()
+
+
+def test_the_table_names_counts_and_what_was_compared(fits):
+  train, test = toy.load("train"), toy.load("test", num_examples=500)
+  evaluator = evaluate.Evaluator("toy", train, test)
+  modes = evaluator.compare({"modes": SPEC}, test.images)
+  cells = report._cells(modes)
+  assert cells["modes covered"] == "8 of 8" and "modes" not in cells
+  assert len(cells["high quality"]) == len("0.988")
+  text = "against 10000 training points; 500 held-out points"
+  assert report._protocol(evaluator, modes) == text
+  assert not fits
+  both = evaluator.compare({"modes": SPEC, "classes": SPEC}, test.images)
+  assert report._protocol(evaluator, both) == (
+    "against 10000 training points, in the features of classifier:toy (test "
+    "accuracy 50.0 %); 500 held-out points"
+  )
+  assert report._cells(both)["classes covered"].endswith(" of 8")
+  many = metrics.Record({"modes_covered": 999, "modes": 12345}, {})
+  assert report._cells({"modes": many}) == {"modes covered": "999 of 12345"}

@@ -70,6 +70,17 @@ def test_a_large_picture_loses_levels_before_pixels(tmp_path):
   assert np.abs(found - smooth).max() <= 8
 
 
+def test_a_large_flat_picture_keeps_its_pixels_and_its_few_colours(tmp_path):
+  rng = np.random.RandomState(0)
+  colours = rng.randint(0, 256, (16, 3), np.uint8)
+  image = colours[rng.randint(16, size=(700, 700))]
+  for flat in (False, True):
+    path = tmp_path / str(flat) / "x.png"
+    plots.save_png(path, image, flat)
+    assert (read(path).shape == image.shape) == flat
+  np.testing.assert_array_equal(read(path), image)
+
+
 def test_even_noise_fits(tmp_path, noise):
   plots.samples(tmp_path / "x.png", noise)
   assert min(read(tmp_path / "x.png").shape[:2]) > 300
@@ -148,66 +159,6 @@ def test_points_have_the_other_pictures_too(tmp_path, points):
     picture = read(tmp_path / name / "x.png")
     assert picture.shape[:2] == shape
     assert has(picture, plots.BLUE) > 50
-
-
-def rows(num):
-  rng = np.random.RandomState(0)
-  keys = "d_loss g_loss d_real_accuracy d_fake_accuracy images_per_sec".split()
-  return [
-    {"step": 10 * i, **dict(zip(keys, rng.uniform(size=5), strict=True))}
-    for i in range(num)
-  ]
-
-
-def test_curves_have_a_panel_a_kind_of_metric(tmp_path):
-  history = rows(400)
-  history[40]["d_loss"] = "nan"
-  history[80] |= dict(frechet=9.5, classes=10, classes_covered=8, class_kl=0.1)
-  history[90] |= dict(frechet=float("inf"), mine="inf")
-  plots.curves(tmp_path / "x.png", history, log2=True)
-  picture = read(tmp_path / "x.png")
-  assert picture.shape[:2] == (640, 1260)  # Six panels; `mine` has no value.
-  for y in range(2):
-    for x in range(3):
-      panel = picture[320 * y : 320 * y + 320, 420 * x : 420 * x + 420]
-      assert has(panel, plots.BLUE), (y, x)
-  assert has(picture[:320, :420], plots.ORANGE)
-
-
-@pytest.mark.parametrize(
-  "history, panels",
-  [
-    ([], 1),
-    (rows(1), 3),
-    ([{"step": 1, "d_loss": "nan", "g_loss": 0.5}], 1),
-    ([{"step": 1, "loss": 1.0}, {"step": 2}], 1),
-    ([{"step": 1, "d_loss": None}], 1),
-  ],
-)
-def test_curves_of_little(tmp_path, history, panels):
-  plots.curves(tmp_path / "x.png", history)
-  assert read(tmp_path / "x.png").shape[:2] == (320, 420 * panels)
-
-
-def test_log_2_is_drawn_only_if_asked_for(tmp_path):
-  pictures = []
-  for name, log2 in (("a", False), ("b", True)):
-    path = tmp_path / name / "x.png"
-    plots.curves(path, rows(20), log2=log2)
-    pictures.append(has(read(path)[:, :420], plots.GREY))
-  assert pictures[1] > pictures[0] + 50
-
-
-def test_a_running_mean_neither_lags_nor_fades_at_the_ends():
-  class Axes:
-    def plot(self, steps, values, **style):
-      self.mean = values
-
-  axes, ramp = Axes(), np.arange(400.0)
-  plots._line(axes, ramp, ramp, "", plots.BLUE)
-  np.testing.assert_allclose(axes.mean[20:-20], ramp[20:-20])
-  plots._line(axes, ramp, np.ones(400), "", plots.BLUE)
-  np.testing.assert_allclose(axes.mean, 1)
 
 
 def test_pyplot_stays_out_of_it(tmp_path, images):

@@ -1,8 +1,9 @@
 """Metrics: each file `metrics/<name>.py` has a factory of its own name.
 
 `frechet() -> metric(real [N, d], fake [M, d]) -> Record`. Statistics are
-float64 on the host. A file's constant `ON` says which output of an extractor
-its metric compares: "features" or "logits".
+float64 on the host. A file's constant `ON` says what its metric compares: an
+extractor's "features" or "logits", or the "samples" as they are. A factory
+with a parameter `labels` is given those of the real samples.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ def get(name: str, **hyper: Any) -> Metric:
 
 
 def input_of(name: str) -> str:
-  """Returns what the metric `name` compares: "features" or "logits"."""
+  """Returns what `name` compares: "features", "logits" or "samples"."""
   return _module(name).ON
 
 
