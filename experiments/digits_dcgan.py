@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       system=dict(name="gan", z_dim=64),
       dataset=dict(name="digits", size=16),
       generator=dict(name="dcgan", width=64, output_bias=True),
-      discriminator=dict(name="dcgan", width=32, batch_norm=False),
+      discriminator=dict(name="dcgan", width=32, norm="none"),
       loss=dict(name="non_saturating"),
       g_opt=adam | dict(learning_rate=5e-4),
       d_opt=adam | dict(learning_rate=1e-4),

@@ -9,7 +9,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Modules, and `load`, which says more at this place than in its module.
-_MODULES = "configs data evaluate losses metrics nets systems train".split()
+_MODULES = (
+  "augment configs data evaluate health losses metrics nets penalties systems "
+  "theory train"
+).split()
 
 __all__ = ["__version__", "load", *_MODULES]  # pyright: ignore
 

@@ -17,12 +17,14 @@ import ml_collections
 from ml_collections import config_dict
 
 from ganjax import (
+  augment,
   data,
   errors,
   losses,
   metrics,
   nets,
   optimizers,
+  penalties,
   schema,
   systems,
 )
@@ -39,11 +41,11 @@ DEFAULTS = dict(
   d_steps_per_g_step=1,
   scaling="symmetric",
   log_every=100,
+  stop_when="",
   ema=dict(decay=0.0),
   samples=dict(every=1000, num=64),
   checkpoint=dict(every=1000, keep=3, best=""),
 )
-EVAL = dict(every=0, num_samples=0)
 
 # The parts that a system's `make` may ask for, by the section that names them.
 NETS = ("generator", "discriminator")
@@ -52,13 +54,25 @@ FINDERS: dict[str, Callable[[str], Callable]] = {
   "system": lambda name: systems.find(name).make,
   "dataset": lambda name: data.find(name).load,
   "loss": losses.LOSSES.find,
+  "augment": augment.AUGMENTATIONS.find,
   **{role: functools.partial(nets.find, role=role) for role in NETS},
   **{player: optimizers.find for player in OPTIMIZERS},
 }
 PARTS = FINDERS.keys() - {"system", "dataset"}
+# Sections that need not be stated.
+OPTIONAL = {"augment": dict(name="none")}
+# Sections that hold any number of named things: how to find one, and what
+# ganjax takes of its spec for itself.
+DICTS: dict[str, tuple[Callable[[str], Callable], dict[str, Any]]] = {
+  "evals": (metrics.find, dict(every=0, num_samples=0)),
+  "penalties": (penalties.PENALTIES.find, dict(every=1)),
+}
 # Arguments that ganjax gives, so that a section may not.
 GIVEN = PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
-GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay"}
+GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "labels"}
+GIVEN |= {"penalties"}
+# Where a factory `get` takes arguments beside those of what is named.
+GENERAL = {"loss": losses.get} | dict.fromkeys(OPTIMIZERS, optimizers.get)
 
 
 def experiments() -> dict[str, pathlib.Path]:
@@ -108,29 +122,32 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
   """
   given = config.to_dict()
   system = given.get("system", schema.REQUIRED)
-  sections = {"system", "dataset"}
+  sections, dicts = {"system", "dataset"}, {"evals"}
   if system is not schema.REQUIRED:
     make = schema.find("config.system", system, FINDERS["system"])
-    sections |= inspect.signature(make).parameters.keys() & PARTS
-  top = {**DEFAULTS, **dict.fromkeys(sorted(sections), schema.REQUIRED)}
-  rest = {k: v for k, v in given.items() if k not in {*FINDERS, "evals"}}
+    taken = inspect.signature(make).parameters.keys()
+    sections |= taken & PARTS
+    dicts |= taken & DICTS.keys()
   for key in given:
-    if key not in top and key != "evals":
-      raise errors.unknown("config key", f"config.{key}", [*top, "evals"])
+    if key not in DEFAULTS.keys() | sections | dicts:
+      known = [*DEFAULTS, *sections, *dicts]
+      raise errors.unknown("config key", f"config.{key}", known)
+  given = {k: v for k, v in OPTIONAL.items() if k in sections} | given
   for key in sorted(sections):
     if key not in given:
       raise errors.UserError(f"config.{key} is missing")
+  rest = {k: v for k, v in given.items() if k in DEFAULTS}
   result = schema.resolve("config", rest, DEFAULTS)
   for section in sections:
     name = (renamed or {}).get(section)
     result[section] = _resolve_named(section, given[section], name)
-  evals = schema.check_dict("config.evals", given.get("evals", {}))
-  result["evals"] = {k: _resolve_eval(k, v) for k, v in evals.items()}
+  for section in dicts:
+    result[section] = _resolve_dict(section, given.get(section, {}))
   best = result["checkpoint"]["best"]
-  if best and best not in evals:
+  if best and best not in result["evals"]:
     raise errors.UserError(
       f"config.checkpoint.best={best!r} is not in config.evals "
-      f"({', '.join(evals) or 'which is empty'})"
+      f"({', '.join(result['evals']) or 'which is empty'})"
     )
   return ml_collections.ConfigDict(_with_placeholders(result)).lock()
 
@@ -148,19 +165,22 @@ def _resolve_named(section: str, spec: Any, name: str | None) -> dict:
   if name:
     new["name"] = name
   found = schema.of(schema.find(path, new, FINDERS[section]), GIVEN)
-  if section == "loss":
-    found |= schema.of(losses.get, GIVEN)
+  if section in GENERAL:
+    found |= schema.of(GENERAL[section], GIVEN)
   if name:
     new = {k: v for k, v in new.items() if k in found or k == "name"}
   expected = {"name": new["name"], **found}
   return schema.resolve(path, new, expected, section in OPTIMIZERS)
 
 
-def _resolve_eval(name: str, spec: Any) -> dict:
-  metric = schema.find("config.evals", {"name": name}, metrics.find)
-  return schema.resolve(
-    f"config.evals.{name}", spec, {**EVAL, **schema.of(metric, ())}
-  )
+def _resolve_dict(section: str, spec: Any) -> dict:
+  find, general = DICTS[section]
+  result = {}
+  for name, hyper in schema.check_dict(f"config.{section}", spec).items():
+    found = schema.find(f"config.{section}", {"name": name}, find)
+    path, known = f"config.{section}.{name}", {**general}
+    result[name] = schema.resolve(path, hyper, known | schema.of(found, GIVEN))
+  return result
 
 
 def check_devices(config: Config, num_devices: int) -> None:
@@ -197,16 +217,17 @@ def build(
   """
   spec = config.to_dict()
   shape = dict(image_shape=image_shape, num_classes=num_classes)
-  parts: dict[str, Any] = {}
-  for section in PARTS & spec.keys():
-    if section in NETS:
-      parts[section] = nets.get(
-        role=section, axis_name=axis_name, **shape, **spec[section]
-      )
-    elif section in OPTIMIZERS:
-      parts[section] = optimizers.get(**spec[section])
-    else:
-      parts[section] = losses.get(**spec[section])
+  net = functools.partial(nets.get, axis_name=axis_name, **shape)
+  makers = {
+    **{role: functools.partial(net, role=role) for role in NETS},
+    **dict.fromkeys(OPTIMIZERS, optimizers.get),
+    "loss": losses.get,
+    "augment": lambda name, **hyper: augment.AUGMENTATIONS[name](**hyper),
+  }
+  parts = {k: make(**spec[k]) for k, make in makers.items() if k in spec}
+  if "penalties" in spec:
+    named = spec["penalties"].items()
+    parts["penalties"] = {k: penalties.get(k, **hyper) for k, hyper in named}
   name = spec["system"].pop("name")
   make = systems.find(name).make
   taken = inspect.signature(make).parameters

@@ -68,9 +68,10 @@ def parse(argv: Sequence[str]):
     for path, _, name in (a.partition("=") for a in overrides)
     if path.count(".") == 2 and path.endswith(".name")
   )
-  config = configs.resolve(config, renamed)
-  for override in overrides:
-    _check_key(config, override.partition("=")[0])
+  paths = [override.partition("=")[0] for override in overrides]
+  config = configs.resolve(_with_named(config, paths), renamed)
+  for path in paths:
+    _check_key(config, path)
   values = flags.FlagValues()
   flags.DEFINE_string("workdir", "", "", flag_values=values)
   flags.DEFINE_bool("debug", False, "", flag_values=values)
@@ -86,6 +87,19 @@ def parse(argv: Sequence[str]):
   stem = os.path.basename(spec).replace(".py", "").replace(":", "_")
   workdir = values["workdir"].value or os.path.join("runs", stem)
   return configs.resolve(values["config"].value), workdir
+
+
+def _with_named(config, paths: Sequence[str]):
+  """Adds what flags name: `--config.penalties.r1.gamma=1` brings r1 along."""
+  from ml_collections import ConfigDict
+
+  from ganjax import configs
+
+  tree = config.to_dict()
+  for _, section, *rest in (path.split(".") for path in paths):
+    if section in configs.DICTS and len(rest) == 2:
+      tree.setdefault(section, {}).setdefault(rest[0], {})
+  return ConfigDict(tree)
 
 
 def _take(argv: list[str], flag: str, default: str) -> str:

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -39,11 +40,19 @@ def _with_optax(own: registry.Registry, others: Mapping, parameter: str):
   return found
 
 
-def get(name: str, **hyper: Any) -> optax.GradientTransformation:
+def get(
+  name: str,
+  clip_gradients: float | None = None,
+  clip_weights: float | None = None,
+  **hyper: Any,
+) -> optax.GradientTransformation:
   """Returns the optimizer of a spec.
 
   Args:
     name: e.g. "adam", "sgd", "rmsprop", "classical_momentum".
+    clip_gradients: the largest norm that all gradients together may have.
+    clip_weights: the largest absolute value of a parameter after a step, as in
+      WGAN (Arjovsky et al. 2017, algorithm 1: 0.01).
     **hyper: the optimizer's arguments: numbers, specs of schedules, or None
       for those that are left out.
 
@@ -55,13 +64,31 @@ def get(name: str, **hyper: Any) -> optax.GradientTransformation:
     for k, v in hyper.items()
     if v is not None
   }
-  optimizer = find(name)
+  make = find(name)
   scheduled = {k for k, v in hyper.items() if callable(v)}
   # Optax follows a schedule of the learning rate by itself; of the others,
   # through hyperparameters in the optimizer's state.
   if scheduled - {"learning_rate"}:
-    optimizer = optax.inject_hyperparams(optimizer)
-  return optimizer(**hyper)
+    make = optax.inject_hyperparams(make)
+  optimizer = make(**hyper)
+  if clip_gradients is not None:
+    clip = optax.clip_by_global_norm(clip_gradients)
+    optimizer = optax.chain(clip, optimizer)
+  if clip_weights is not None:
+    optimizer = optax.chain(optimizer, weight_clipping(clip_weights))
+  return optimizer
+
+
+def weight_clipping(limit: float) -> optax.GradientTransformation:
+  """Shortens updates such that no parameter leaves [-limit, limit]."""
+
+  def update(updates, params=None):
+    if params is None:
+      raise ValueError("weight clipping needs the parameters")
+    inside = lambda u, p: jnp.clip(p + u, -limit, limit) - p
+    return jax.tree.map(inside, updates, params)
+
+  return optax.stateless(update)
 
 
 def get_schedule(name: str, **hyper: Any) -> optax.Schedule:

@@ -26,6 +26,7 @@ REQUIRED = inspect.Parameter.empty
 _above_0 = ("above 0", lambda x: x > 0)
 _whole = ("0 or more", lambda x: x >= 0)
 _count = ("1 or more", lambda x: x >= 1)
+_part = ("from 0 to 1", lambda x: 0 <= x <= 1)
 _share = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 # A name means one thing everywhere, so its range is said once.
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -33,16 +34,24 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   **dict.fromkeys(
     "num_steps batch_size d_steps_per_g_step log_every num keep z_dim width "
     "pieces hidden num_examples channels num_stairs stair_length decay_steps "
-    "transition_steps".split(),
+    "transition_steps iterations interval".split(),
     _count,
   ),
-  **dict.fromkeys("every num_samples size weight_decay".split(), _whole),
   **dict.fromkeys(
-    "learning_rate init_range eps decay_rate std d_weight g_weight".split(),
-    _above_0,
+    "every num_samples size weight_decay weight weight_real weight_fake gamma "
+    "instance_noise instance_noise_steps sigma max_shift".split(),
+    _whole,
   ),
   **dict.fromkeys(
-    "decay momentum b1 b2 dropout input_dropout test_fraction".split(), _share
+    "learning_rate init_range eps decay_rate std d_weight g_weight sigmas "
+    "clip_gradients clip_weights adjust_images".split(),
+    _above_0,
+  ),
+  **dict.fromkeys("p initial_p max_p color_strength".split(), _part),
+  **dict.fromkeys(
+    "decay momentum b1 b2 dropout input_dropout test_fraction "
+    "label_smoothing".split(),
+    _share,
   ),
 }
 

@@ -66,13 +66,31 @@ class Averaged:
     )
 
 
+# The collection of singular vectors, refined in some passes only.
+SPECTRAL = "spectral"
+
+
 def forward(
-  module: nn.Module, params: Any, stats: Any, *inputs, key: jax.Array
+  module: nn.Module,
+  params: Any,
+  stats: Any,
+  *inputs,
+  key: jax.Array,
+  iterate: bool = True,
 ) -> tuple[Any, Any]:
-  """Applies `module` in training mode; returns its output and new stats."""
-  variables = {"params": params, **stats}
+  """Applies `module` in training mode; returns its output and new stats.
+
+  Args:
+    module: whose parameters and stats these are.
+    params: of the module.
+    stats: its other collections.
+    *inputs: of the module.
+    key: for dropout.
+    iterate: whether spectral norms refine their singular vectors.
+  """
   rngs = {"dropout": key}
-  output, stats = module.apply(
-    variables, *inputs, train=True, rngs=rngs, mutable=list(stats)
+  mutable = [name for name in stats if iterate or name != SPECTRAL]
+  output, new_stats = module.apply(
+    {"params": params, **stats}, *inputs, train=True, rngs=rngs, mutable=mutable
   )
-  return output, stats
+  return output, {**stats, **new_stats}

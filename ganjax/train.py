@@ -17,6 +17,7 @@ from ganjax import (
   data,
   errors,
   evaluate,
+  health,
   logs,
   parallel,
   plots,
@@ -26,7 +27,8 @@ from ganjax import run as runs
 from ganjax.data import scaling
 
 # What a resumed run may change.
-HARMLESS = {"num_steps", "log_every", "evals", "samples", "checkpoint"}
+HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
+HARMLESS |= {"checkpoint"}
 
 
 def train(
@@ -68,6 +70,7 @@ def train(
     held_out = configs.load_data(config, "test")
     name = config.dataset.get("builder", config.dataset.name)
     evaluator = evaluate.Evaluator(name, arrays, held_out)
+    evaluator.prepare(config.evals.to_dict())
 
   def prepare(batch):
     return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
@@ -84,12 +87,32 @@ def train(
       state = init(jax.random.fold_in(key, 0), arrays)
     sampler = runs.make_sampler(system, stored)
     run = runs.Run(config, workdir, start, state, sampler)
-    if start < config.num_steps:
-      step_fn = parallel.map_step(system.train_step, prepare, devices)
-      recorder = _Recorder(run, system.batches_per_step, checkpoints, evaluator)
+    monitor = health.Monitor(run.history(), config.stop_when, until=start)
+    if monitor.stop:
+      print(f"stopped at step {start} before: {monitor.diagnosis}")
+    elif start < config.num_steps:
+      step_fn = _step_fn(system, prepare, devices)
+      recorder = _Recorder(
+        run, system.batches_per_step, checkpoints, evaluator, monitor
+      )
       run = _loop(run, arrays, step_fn, recorder, devices)
   report.show(run, evaluator, arrays.images)
   return run
+
+
+def _step_fn(system, prepare, devices):
+  """Returns the mapped step, with `step` as its last argument.
+
+  Which lazy parts rest is chosen here: each choice compiles once.
+  """
+
+  @functools.cache
+  def mapped(skip):
+    step = system.train_step
+    step = functools.partial(step, skip=skip) if skip else step
+    return parallel.map_step(step, prepare, devices)
+
+  return lambda *args: mapped(system.skip(args[-1]))(*args)
 
 
 def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
@@ -109,20 +132,24 @@ def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
       ).reshape(shape)
       indices = parallel.shard(indices, len(devices))
       state, metrics = step_fn(state, on_device, indices, key, step)
-      recorder(step + 1, state, metrics)
+      if recorder(step + 1, state, metrics):
+        break
   state = jax.device_get(parallel.local(state))
-  return dataclasses.replace(run, state=state, step=config.num_steps)
+  return dataclasses.replace(run, state=state, step=step + 1)
 
 
 class _Recorder:
   """What happens at intervals: log, samples, evaluation, checkpoint."""
 
-  def __init__(self, run: runs.Run, batches_per_step, checkpoints, evaluator):
+  def __init__(
+    self, run: runs.Run, batches_per_step, checkpoints, evaluator, monitor
+  ):
     # Plain dicts: a look into a ConfigDict takes longer than a small step.
     config = run.config.to_dict()
     self.run, self.batches_per_step = run, batches_per_step
     self.num_steps = config["num_steps"]
     self.checkpoints, self.evaluator = checkpoints, evaluator
+    self.monitor = monitor
     self.evals = config["evals"] if evaluator else {}
     self.every = {name: spec["every"] for name, spec in self.evals.items()}
     self.every["_log"] = config["log_every"]
@@ -143,20 +170,23 @@ class _Recorder:
   def __exit__(self, *exception):
     self.log.__exit__(*exception)
 
-  def __call__(self, done: int, state: Any, metrics: Any) -> None:
-    """Records step `done`; reads the device only where something is due."""
+  def __call__(self, done: int, state: Any, metrics: Any) -> bool:
+    """Records step `done`; reads the device only where something is due.
+
+    Returns:
+      Whether the run is over, because it is at its end or by `stop_when`.
+    """
     if done == self.run.step + 1:  # It compiled.
       self.since = time.perf_counter(), done
     self.log.progress(done, metrics)
     last = done == self.num_steps
     due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
     if not due:
-      return
-    row, values = {}, {}
-    if "_log" in due:
-      row = {name: float(value) for name, value in metrics.items()}
-      _check_finite(done, row)
-      row["images_per_sec"] = self.speed(done)
+      return False
+    row, values = self.row(done, metrics) if "_log" in due else {}, {}
+    if row and self.monitor.stop:
+      self.log.say(f"stopping at step {done}: {self.monitor.diagnosis}")
+      due, last = {*self.every}, True
     start = time.perf_counter()
     state = parallel.local(state)
     if "_samples" in due:
@@ -170,6 +200,23 @@ class _Recorder:
     if "_checkpoint" in due:
       self.checkpoints.save(done, state, values)
     self.paused += time.perf_counter() - start
+    return last
+
+  def row(self, done: int, metrics: Any) -> dict[str, Any]:
+    """Returns what the step says of itself, with the diagnosis."""
+    row = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    self.log.note = self.monitor(row)
+    if self.log.note:
+      row["diagnosis"] = self.log.note
+    if self.log.note == "not finite":
+      self.log.write(done, row)
+      raise FloatingPointError(
+        f"step {done}: {health.not_finite(row)}; the run stopped. Lower the "
+        "learning rates, or resume from an earlier checkpoint with another "
+        "config"
+      )
+    row["images_per_sec"] = self.speed(done)
+    return row
 
   def speed(self, done: int) -> float:
     """Returns real images a second of training since the last call."""
@@ -198,15 +245,6 @@ def _headline(system, like, arrays, devices, workdir) -> str:
   where = f"{len(devices)} {devices[0].device_kind} device"
   where += "s" * (len(devices) > 1)
   return f"{workdir}: {', '.join([images, *sizes])}, on {where}"
-
-
-def _check_finite(step: int, row: dict[str, float]) -> None:
-  for name, value in row.items():
-    if not math.isfinite(value):
-      raise FloatingPointError(
-        f"step {step}: {name} is {value}; the run stopped. Lower the learning "
-        "rates, or resume from an earlier checkpoint with another config"
-      )
 
 
 def _check_same_config(config: configs.Config, workdir: pathlib.Path) -> None:

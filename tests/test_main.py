@@ -99,6 +99,8 @@ def test_a_flag_exchanges_what_a_section_names():
     "learning_rate": 5e-4,
     "momentum": 0.9,
     "nesterov": False,
+    "clip_gradients": None,
+    "clip_weights": None,
   }
   config = resolved(
     "--config.loss.name=least_squares", "--config.loss.real_target=0.9"

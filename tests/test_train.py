@@ -20,7 +20,7 @@ def config(**changes):
   result.log_every = 1
   result.samples.every = 2
   result.checkpoint.every = 1
-  result.discriminator.batch_norm = True
+  result.discriminator.norm = "batch"
   result.update(changes)
   return result
 

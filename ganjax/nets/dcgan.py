@@ -75,41 +75,48 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """image -> ... -> 4x4 -> logit, batch norm but in the first, leaky ReLU .2.
+  """image -> ... -> 4x4 -> logit, leaky ReLU .2.
 
   Attributes:
     image_shape: `(H, W, C)`, square.
     num_classes: unused.
     axis_name: the mapped axis, for batch norm.
     width: channels after the first layer; twice as many after each next.
-    batch_norm: without, layers have biases instead, and D also sees what a
+    norm: "batch" (in all layers but the first), "spectral" (of all kernels) or
+      "none". Without batch norm layers have biases, and D also sees what a
       whole batch of fakes has in common, such as its brightness.
+    spectral_skip: layers without spectral norm: "head" is left out in the
+      relativistic papers' setup.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
   axis_name: str | None = None
   width: int = 64
-  batch_norm: bool = True
+  norm: str = "batch"
+  spectral_skip: tuple[str, ...] = ()
 
   @nn.compact
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
     """Maps images `[N, H, W, C]` to logits `[N]`."""
     del labels
-    norm = _batch_norm(train, self.axis_name)
+    batch = self.norm == "batch"
+    batch_norm = _batch_norm(train, self.axis_name)
+    wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
     x = images
     for i in range(_num_halvings(self.image_shape)):
-      x = nn.Conv(
+      conv = nn.Conv(
         self.width * 2**i,
         (4, 4),
         strides=(2, 2),
         padding=((1, 1), (1, 1)),
-        use_bias=not self.batch_norm,
+        use_bias=not batch,
         kernel_init=_init,
-      )(x)
-      x = jax.nn.leaky_relu(norm()(x) if i and self.batch_norm else x, 0.2)
-    x = layers.flatten(x)
-    return nn.Dense(1, use_bias=not self.batch_norm, kernel_init=_init)(x)[:, 0]
+      )
+      x = wrap(conv)(x)
+      x = jax.nn.leaky_relu(batch_norm()(x) if i and batch else x, 0.2)
+    head = nn.Dense(1, use_bias=not batch, kernel_init=_init)
+    return wrap(head, "head")(layers.flatten(x))[:, 0]
 
 
 def _batch_norm(train: bool, axis_name: str | None):

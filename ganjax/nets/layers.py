@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax import parallel, registry
+from ganjax import errors, parallel, registry
 from ganjax.nets import conv
 
 ACTIVATIONS = registry.Registry("activation")
@@ -54,6 +55,84 @@ class Dropout(nn.Module):
     keep = 1.0 - self.rate
     draw = lambda key: jax.random.bernoulli(key, keep, x.shape[1:])
     return jnp.where(jax.vmap(draw)(keys), x / keep, 0.0)
+
+
+class SpectralNorm(nn.Module):
+  """A layer whose kernel is divided by its largest singular value.
+
+  Miyato et al. 2018: the kernel `[..., out]`, as a matrix of `out` columns,
+  gets the norm u W v, with u and v from power iterations. They are refined in
+  a pass in which the collection `spectral` is mutable, once by default, and
+  nowhere else: evaluation does not iterate.
+
+  Attributes:
+    layer: with a parameter `kernel`, e.g. `nn.Conv(64, (3, 3))`; it keeps its
+      own name and parameters.
+    iterations: power iterations of such a pass.
+  """
+
+  layer: nn.Module
+  iterations: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps what `layer` maps."""
+    if self.is_initializing():
+      self.layer(x)
+    params = self.layer.variables["params"]
+    matrix = params["kernel"].reshape(-1, params["kernel"].shape[-1])
+    fixed = jax.lax.stop_gradient(matrix)
+
+    def refine(_, vectors):
+      v = _unit(fixed @ vectors[0])
+      return _unit(v @ fixed), v
+
+    def start():
+      u = jax.random.normal(self.make_rng("params"), (matrix.shape[1],))
+      zeros = jnp.zeros(len(matrix))
+      return jax.lax.fori_loop(0, 15, refine, (_unit(u), zeros))
+
+    first = start() if self.is_initializing() else (None, None)
+    u = self.variable("spectral", "u", lambda: first[0])
+    v = self.variable("spectral", "v", lambda: first[1])
+    sigma = self.variable("spectral", "sigma", lambda: jnp.float32(1))
+    if self.is_mutable_collection("spectral"):
+      for i in range(self.iterations):
+        u.value, v.value = refine(i, (u.value, v.value))
+      sigma.value = v.value @ fixed @ u.value
+    norm = jnp.maximum(v.value @ matrix @ u.value, 1e-12)
+    params = {**params, "kernel": params["kernel"] / norm}
+    y: Any = self.layer.clone(parent=None).apply({"params": params}, x)
+    return y
+
+
+def spectral(norm: str, skip: tuple[str, ...], known: tuple[str, ...]):
+  """Returns `(layer, name="") -> layer`, wrapped where `norm` is "spectral".
+
+  Args:
+    norm: "batch", "spectral" or "none".
+    skip: names of layers that stay as they are.
+    known: names that there are.
+
+  Raises:
+    UserError: no such norm or layer.
+  """
+  norms = ("batch", "spectral", "none")
+  if norm not in norms:
+    raise errors.unknown("norm", norm, norms)
+  for name in skip:
+    if name not in known:
+      raise errors.unknown("layer of spectral_skip", name, known)
+
+  def wrap(layer: nn.Module, name: str = "") -> nn.Module:
+    plain = norm != "spectral" or name in skip
+    return layer if plain else SpectralNorm(layer)
+
+  return wrap
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
 
 class ConvTranspose(nn.Module):

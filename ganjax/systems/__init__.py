@@ -2,12 +2,16 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
 from ganjax import registry
+
+# What systems share; not a system.
+HELPERS = ("adversarial",)
 
 
 class System(NamedTuple):
@@ -16,11 +20,15 @@ class System(NamedTuple):
   Attributes:
     init: `(key, arrays) -> state`; `arrays` is the training set as networks
       see it, for shapes and for initialisations that depend on data.
-    train_step: `(state, batch, key) -> (state, metrics)`, pure, per device;
-      `batch` is `[batches_per_step, n, ...]`, `metrics` a dict of scalars.
+    train_step: `(state, batch, key, skip=()) -> (state, metrics)`, pure, per
+      device; `batch` is `[batches_per_step, n, ...]`, `metrics` a dict of
+      scalars. `skip` names what of `lazy` rests in this step: it is chosen in
+      Python, and each choice is a step of its own, since on CPU a convolution
+      inside `lax.cond` runs fifty times slower.
     sample: `(state, key, n, labels=None, ema=True) -> images`.
     networks: name -> module, for parameter tables.
     batches_per_step: real batches that one step uses.
+    lazy: name -> every how many steps it is due, where that is above 1.
   """
 
   init: Callable[[jax.Array, Any], Any]
@@ -28,13 +36,18 @@ class System(NamedTuple):
   sample: Callable[..., jax.Array]
   networks: Mapping[str, nn.Module]
   batches_per_step: int = 1
+  lazy: Mapping[str, int] = MappingProxyType({})
+
+  def skip(self, step: int) -> tuple[str, ...]:
+    """Returns what of `lazy` rests in the step after `step` others."""
+    return tuple(name for name, every in self.lazy.items() if step % every)
 
 
 def find(name: str):
   """Returns the module of the system `name`; its `make` makes a `System`."""
-  return registry.find_module(sys.modules[__name__], name, "system")
+  return registry.find_module(sys.modules[__name__], name, "system", HELPERS)
 
 
 def names() -> list[str]:
   """Returns the names of the systems that there are."""
-  return registry.module_names(sys.modules[__name__])
+  return registry.module_names(sys.modules[__name__], HELPERS)
