@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax import data, errors, losses, nets, optimizers, parallel
+from ganjax import (
+  augment,
+  data,
+  errors,
+  losses,
+  nets,
+  optimizers,
+  parallel,
+  penalties,
+)
 from ganjax.systems import adversarial, gan
 
 SHAPE = (16, 16, 1)
@@ -20,7 +29,7 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(net="mlp", axis_name=None, loss="non_saturating", **options):
+def make(net="mlp", axis_name=None, loss=None, **options):
   get = functools.partial(
     nets.get, net, image_shape=SHAPE, axis_name=axis_name, **SMALL[net]
   )
@@ -28,7 +37,7 @@ def make(net="mlp", axis_name=None, loss="non_saturating", **options):
   return gan.make(
     get(role="generator"),
     get(role="discriminator"),
-    losses.get(loss),
+    loss or losses.get("non_saturating"),
     sgd,
     sgd,
     z_dim=4,
@@ -52,10 +61,35 @@ def largest_difference(a, b):
   return max(jax.tree.leaves(differences))
 
 
-@pytest.mark.parametrize(
-  ("net", "simultaneous", "k"), [("dcgan", False, 2), ("mlp", True, 1)]
+# Everything that speaks across devices or draws noise, at once.
+EVERYTHING = dict(
+  loss=losses.get("non_saturating", relativism="average"),
+  augment=augment.AUGMENTATIONS["ada"](
+    initial_p=0.5, interval=1, policy=("xflip", "xint")
+  ),
+  instance_noise=0.1,
+  penalties={
+    name: penalties.get(name, **hyper)
+    for name, hyper in dict(
+      gradient_penalty=dict(weight=0.1),
+      dragan=dict(weight=0.1),
+      lecam={},
+      path_length=dict(weight=0.1),
+      mode_seeking=dict(weight=0.01),
+    ).items()
+  },
 )
-def test_devices_do_not_change_the_update(net, simultaneous, k):
+
+
+@pytest.mark.parametrize(
+  ("net", "num_d_steps", "options"),
+  [
+    ("dcgan", 2, {}),
+    ("mlp", 1, dict(simultaneous=True)),
+    ("dcgan", 1, EVERYTHING),
+  ],
+)
+def test_devices_do_not_change_the_update(net, num_d_steps, options):
   """Batch norm, dropout and noise included; SGD shows a wrong scale."""
   states = []
   for num_devices in 1, 2, 4:
@@ -64,9 +98,10 @@ def test_devices_do_not_change_the_update(net, simultaneous, k):
       net,
       parallel.AXIS,
       ema_decay=0.9,
-      d_steps_per_g_step=k,
-      simultaneous=simultaneous,
+      d_steps_per_g_step=num_d_steps,
+      **options,
     )
+    k = system.batches_per_step
     arrays = data.Arrays(IMAGES)
     first = start(system)
     state, arrays = parallel.replicate((first, arrays), devices)
@@ -109,54 +144,6 @@ def test_each_step_moves_its_own_player_only():
   assert new.step == 1
   # Batch statistics belong to their player, too.
   assert largest_difference(new.generator.stats, generator.stats) > 0
-
-
-def linear_gan(k=1, simultaneous=False):
-  """D(x) = w x and G(z) = b on 1x1 images: everything by hand."""
-  import flax.linen as nn
-
-  class G(nn.Module):
-    @nn.compact
-    def __call__(self, z, labels=None, train=True):
-      b = self.param("b", nn.initializers.constant(0.25), ())
-      return jnp.full((len(z), 1, 1, 1), 1.0) * b
-
-  class D(nn.Module):
-    @nn.compact
-    def __call__(self, images, labels=None, train=True):
-      w = self.param("w", nn.initializers.constant(0.5), ())
-      return images[:, 0, 0, 0] * w
-
-  sgd = optimizers.get("sgd", learning_rate=1.0)
-  return gan.make(
-    G(),
-    D(),
-    losses.get("wasserstein"),
-    sgd,
-    sgd,
-    d_steps_per_g_step=k,
-    simultaneous=simultaneous,
-  )
-
-
-@pytest.mark.parametrize(
-  ("k", "simultaneous", "w", "b"),
-  [
-    # w <- w + mean(x) - b, once for each of k batches; then b <- b + w.
-    (1, False, 0.5 + 1 - 0.25, 0.25 + 1.25),
-    (2, False, 0.5 + (1 - 0.25) + (3 - 0.25), 0.25 + 4.0),
-    # The simultaneous generator still sees the old w.
-    (1, True, 0.5 + 1 - 0.25, 0.25 + 0.5),
-  ],
-)
-def test_algorithm_1_by_hand(k, simultaneous, w, b):
-  system = linear_gan(k, simultaneous)
-  images = jnp.array([[0.0, 2.0], [2.0, 4.0]])[:k].reshape(k, 2, 1, 1, 1)
-  arrays = data.Arrays(images)
-  state = system.init(jax.random.key(0), data.Arrays(images[0]))
-  state, _ = system.train_step(state, arrays, jax.random.key(1))
-  assert state.discriminator.params["w"] == w
-  assert state.generator.params["b"] == b
 
 
 def test_fresh_noise_for_each_update():
@@ -219,6 +206,11 @@ def test_mistakes_are_named():
     make(simultaneous=True, d_steps_per_g_step=2)
   with pytest.raises(errors.UserError, match="unknown latent 'cauchy'"):
     make(latent="cauchy")
+  with pytest.raises(errors.UserError, match="did you mean 'fresh'"):
+    make(generator_real="fersh")
+  pairing = losses.get("hinge", relativism="pairing")
+  with pytest.raises(errors.UserError, match="label_smoothing"):
+    make(loss=pairing, label_smoothing=0.1)
 
 
 def test_the_step_compiles_once():

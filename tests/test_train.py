@@ -59,6 +59,33 @@ def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_a_resumed_run_remembers(tmp_path):
+  """Controllers, running means and the phase of lazy penalties."""
+
+  def run_to(num_steps, folder):
+    changes = configs.load("digits_mlp:smoke")
+    changes.update(num_steps=num_steps, log_every=1)
+    changes.evals = {}
+    changes.checkpoint.update(best="", every=1)
+    changes.augment = dict(
+      name="ada", initial_p=0.5, interval=2, policy=("xflip",)
+    )
+    changes.penalties = dict(lecam={}, r1=dict(gamma=1.0, every=2))
+    return train(changes, tmp_path / folder, ONE)
+
+  whole = run_to(6, "whole")
+  run_to(3, "halves")
+  resumed = run_to(6, "halves")
+  assert_same(resumed.state, whole.state)
+  assert whole.state.memory.keys() == {"augment", "lecam", "penalty_r1"}
+  assert whole.state.memory["augment"]["p"] != 0.5
+  ours, theirs = map(without_speed, (resumed.history(), whole.history()))
+  assert ours == theirs
+  # Odd steps have no penalty of their own: the last value stands there.
+  values = [row["penalty_r1"] for row in ours]
+  assert values[0] == values[1] != values[2] == values[3]
+
+
 def test_a_different_seed_is_a_different_run(unbroken, tmp_path):
   other = train(config(num_steps=1, batch_size=480, seed=1), tmp_path, ONE)
   assert other.history()[0]["d_loss"] != unbroken.history()[0]["d_loss"]
