@@ -1,0 +1,26 @@
+"""LSGAN on CIFAR-10: least squares with the targets 0, 1, 1.
+
+Mao et al. 2017 (https://arxiv.org/abs/1611.04076), eq. 9; the other numbers
+are those of `cifar_dcgan`.
+
+    pip install -e '.[tfds]' && python -m ganjax.main \
+        --config experiments/cifar_lsgan.py
+
+Expected: not run to its end yet, see results/README.md; for a GPU.
+"""
+
+import ml_collections
+
+from ganjax import configs
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Returns `cifar_dcgan` with what this experiment changes."""
+  config = configs.load(f"cifar_dcgan:{arg}")
+  config.loss = dict(
+    name="least_squares",
+    fake_target=0.0,
+    real_target=1.0,
+    generator_target=1.0,
+  )
+  return config
