@@ -216,6 +216,12 @@ def build(
     axis_name: the mapped axis, or None on one device.
   """
   spec = config.to_dict()
+  if spec.get("augment", OPTIONAL["augment"]) != OPTIONAL["augment"]:
+    if len(image_shape) != 3:
+      raise errors.UserError(
+        f"config.augment.name={spec['augment']['name']!r} needs images, not "
+        f"{list(image_shape)}"
+      )
   shape = dict(image_shape=image_shape, num_classes=num_classes)
   net = functools.partial(nets.get, axis_name=axis_name, **shape)
   makers = {

@@ -108,6 +108,52 @@ def test_a_flag_exchanges_what_a_section_names():
   assert config.loss.real_target == 0.9
 
 
+def test_flags_bring_penalties_and_evals_along():
+  config = resolved(
+    "--config.penalties.r1.gamma=0.5",
+    "--config.penalties.lecam.every=4",
+    "--config.evals.classes.every=7",
+    "--config.augment.name=ada",
+    "--config.augment.target=0.7",
+    "--config.loss.relativism=pairing",
+  )
+  assert config.penalties.to_dict() == {
+    "r1": {"every": 1, "gamma": 0.5},
+    "lecam": {"every": 4, "weight": 0.3, "decay": 0.99},
+  }
+  assert config.evals.classes.every == 7 and "frechet" in config.evals
+  assert config.augment.target == 0.7 and config.augment.interval == 4
+
+
+@pytest.mark.parametrize(
+  ("flag", "answer"),
+  [
+    ("--config.penalties.r3.gamma=1", "unknown penalty 'r3'; did you mean"),
+    ("--config.penalties.r1.gama=1", "did you mean 'gamma'"),
+    ("--config.penalties.r1.gamma=-1", "out of range: 0 or more"),
+    ("--config.penalties.gamma=1", "unknown config key"),
+    ("--config.loss.relativism=paired", "did you mean 'pairing'"),
+    ("--config.loss.unbiased=True", "corrects least_squares"),
+    ("--config.augment.name=adaa", "did you mean 'ada'"),
+    ("--config.system.generator_real=old", "fresh, same"),
+    ("--config.system.label_smoothing=1.0", "below 1"),
+    ("--config.stop_when=collapsed", "did you mean 'generator collapsed'"),
+    ("--config.discriminator.norm=spektral", "did you mean 'spectral'"),
+  ],
+)
+def test_mistakes_of_the_game_are_named(flag, answer, tmp_path, capsys):
+  argv = ["main", "--config=digits_dcgan:smoke", f"--workdir={tmp_path}", flag]
+  assert main.main(argv) == 2
+  error = capsys.readouterr().err
+  assert answer in error and len(error.splitlines()) == 1
+
+
+def test_points_cannot_be_augmented(tmp_path, capsys):
+  argv = ["main", "--config=toy_ring:smoke", f"--workdir={tmp_path}"]
+  assert main.main([*argv, "--config.augment.name=diffaugment"]) == 2
+  assert "needs images, not [2]" in capsys.readouterr().err
+
+
 def test_config_and_workdir_in_either_form(tmp_path):
   path = ROOT / "experiments" / "toy_ring.py"
   config, workdir = main.parse(["main", "--config", str(path)])
