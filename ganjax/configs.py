@@ -20,6 +20,7 @@ from ganjax import (
   augment,
   data,
   errors,
+  health,
   losses,
   metrics,
   nets,
@@ -98,7 +99,8 @@ def load(spec: str) -> Config:
   module = importlib.util.module_from_spec(module_spec)
   try:
     module_spec.loader.exec_module(module)
-    return module.get_config(argument)
+    # A dict that stands in two sections must not stay one.
+    return ml_collections.ConfigDict(module.get_config(argument).to_dict())
   except KeyError as error:
     if error.args != (argument,):
       raise
@@ -143,6 +145,7 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
     result[section] = _resolve_named(section, given[section], name)
   for section in dicts:
     result[section] = _resolve_dict(section, given.get(section, {}))
+  health.names_of(result["stop_when"])
   best = result["checkpoint"]["best"]
   if best and best not in result["evals"]:
     raise errors.UserError(

@@ -18,16 +18,20 @@ from ganjax.state import SPECTRAL
 
 # A diagnosis must hold in so many log rows one after another.
 PATIENCE = 3
-# Equilibrium: mean D(x) and D(G(z)) this near to one half, samples about as
-# spread as the data.
+# A game has begun once D was right about so many of reals and fakes: one half
+# is also what a D says that has learnt nothing, and flat is also a generator
+# that was never told anything.
+TOLD_APART = 0.75
+# Rows after that in which a new generator may find its way.
+FIRST_ROWS = 5
+# Equilibrium: mean D(x), mean D(G(z)) and the share of right answers this near
+# to one half, samples about as spread as the data.
 NEAR_HALF = 0.1
 ALIKE = (0.5, 2.0)
 # Saturated: so much of D's gradient is gone.
 SATURATED = 0.95
-# Collapsed: samples so much less spread than the data; for the time a new
-# generator needs to spread at all, these are not counted.
+# Collapsed: samples so much less spread than the data.
 COLLAPSED = 0.1
-FIRST_ROWS = 5
 # Diverged: a loss or a difference of logits above, or samples this much more
 # spread than the data.
 TOO_LARGE = 1e4
@@ -157,9 +161,15 @@ def _discriminator_saturated(row: Row) -> bool:
 
 
 def _equilibrium(row: Row) -> bool:
-  half = (abs(row.get(k, 1.0) - 0.5) < NEAR_HALF for k in ("d_real", "d_fake"))
+  values = row.get("d_real", 1.0), row.get("d_fake", 1.0), _accuracy(row)
   low, high = ALIKE
-  return all(half) and low < row.get("spread", 0.0) < high
+  half = all(abs(v - 0.5) < NEAR_HALF for v in values)
+  return half and low < row.get("spread", 0.0) < high
+
+
+def _accuracy(row: Row) -> float:
+  """Returns D's share of right answers, 1 where there is no D."""
+  return (row.get("d_real_accuracy", 1.0) + row.get("d_fake_accuracy", 1.0)) / 2
 
 
 # The first that holds is the diagnosis: the worst comes first.
@@ -170,6 +180,18 @@ DIAGNOSES: dict[str, Callable[[Row], bool]] = {
   "discriminator saturated": _discriminator_saturated,
   "equilibrium": _equilibrium,
 }
+
+
+def names_of(stop_when: str) -> set[str]:
+  """Returns the diagnoses in a text that separates them by commas.
+
+  Raises:
+    UserError: there is no such diagnosis.
+  """
+  names = {s.strip() for s in stop_when.split(",") if s.strip()}
+  for name in sorted(names - DIAGNOSES.keys()):
+    raise errors.unknown("diagnosis", name, DIAGNOSES)
+  return names
 
 
 class Monitor:
@@ -189,11 +211,10 @@ class Monitor:
     Raises:
       UserError: there is no such diagnosis.
     """
-    self.stop_when = {s.strip() for s in stop_when.split(",") if s.strip()}
-    for name in self.stop_when - DIAGNOSES.keys():
-      raise errors.unknown("diagnosis", name, DIAGNOSES)
+    self.stop_when = names_of(stop_when)
     self._rows = collections.deque(maxlen=PATIENCE)
     self._count = 0
+    self._begun = 0  # Rows since the game began, that one included.
     self.diagnosis = ""
     for row in history:
       if row["step"] <= until:
@@ -203,6 +224,7 @@ class Monitor:
     """Returns the diagnosis after one more row: a name, or ""."""
     if row.keys() & {"d_loss", "loss"}:  # Others hold scores alone.
       self._count += 1
+      self._begun += self._begun > 0 or _accuracy(row) > TOLD_APART
       self._rows.append(row)
       self.diagnosis = next((n for n in DIAGNOSES if self._holds(n)), "")
     return self.diagnosis
@@ -215,5 +237,7 @@ class Monitor:
   def _holds(self, name: str) -> bool:
     if name == "not finite":
       return DIAGNOSES[name](self._rows[-1])
-    late = self._count >= PATIENCE + FIRST_ROWS * (name != "diverged")
-    return late and all(map(DIAGNOSES[name], self._rows))
+    enough = self._count >= PATIENCE
+    if name != "diverged":
+      enough = self._begun >= PATIENCE + FIRST_ROWS
+    return enough and all(map(DIAGNOSES[name], self._rows))

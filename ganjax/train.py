@@ -205,9 +205,7 @@ class _Recorder:
   def row(self, done: int, metrics: Any) -> dict[str, Any]:
     """Returns what the step says of itself, with the diagnosis."""
     row = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    self.log.note = self.monitor(row)
-    if self.log.note:
-      row["diagnosis"] = self.log.note
+    row["diagnosis"] = self.log.note = self.monitor(row)
     if self.log.note == "not finite":
       self.log.write(done, row)
       raise FloatingPointError(

@@ -23,6 +23,7 @@ from ganjax.systems import adversarial, gan
 SHAPE = (16, 16, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (40, *SHAPE), np.uint8)
 SMALL = {"dcgan": dict(width=4), "mlp": dict(hidden=(8, 8))}
+SMALL["spectral"] = SMALL["dcgan"]
 
 
 def to_network(arrays):
@@ -30,13 +31,18 @@ def to_network(arrays):
 
 
 def make(net="mlp", axis_name=None, loss=None, **options):
+  judge = dict(norm="spectral") if net == "spectral" else {}
   get = functools.partial(
-    nets.get, net, image_shape=SHAPE, axis_name=axis_name, **SMALL[net]
+    nets.get,
+    net.replace("spectral", "dcgan"),
+    image_shape=SHAPE,
+    axis_name=axis_name,
+    **SMALL[net],
   )
   sgd = optimizers.get("sgd", learning_rate=0.1)
   return gan.make(
     get(role="generator"),
-    get(role="discriminator"),
+    get(role="discriminator", **judge),
     loss or losses.get("non_saturating"),
     sgd,
     sgd,
@@ -86,7 +92,7 @@ EVERYTHING = dict(
   [
     ("dcgan", 2, {}),
     ("mlp", 1, dict(simultaneous=True)),
-    ("dcgan", 1, EVERYTHING),
+    ("spectral", 1, EVERYTHING),
   ],
 )
 def test_devices_do_not_change_the_update(net, num_d_steps, options):

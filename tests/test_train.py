@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import ganjax
-from ganjax import checkpoint, configs, errors, run, sample
+from ganjax import checkpoint, configs, errors, report, run, sample
 from ganjax.train import train
 
 ONE = jax.devices()[:1]
@@ -59,13 +59,16 @@ def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_a_resumed_run_remembers(tmp_path):
-  """Controllers, running means and the phase of lazy penalties."""
+def test_a_resumed_run_remembers(tmp_path, monkeypatch):
+  """Spectral vectors, controllers, means, the phase of lazy penalties."""
+  monkeypatch.setattr(report, "show", lambda *_: None)
 
   def run_to(num_steps, folder):
-    changes = configs.load("digits_mlp:smoke")
+    changes = configs.load("digits_dcgan:smoke")
     changes.update(num_steps=num_steps, log_every=1)
     changes.evals = {}
+    changes.dataset.size = 8
+    changes.discriminator.norm = "spectral"
     changes.checkpoint.update(best="", every=1)
     changes.augment = dict(
       name="ada", initial_p=0.5, interval=2, policy=("xflip",)
@@ -79,11 +82,19 @@ def test_a_resumed_run_remembers(tmp_path):
   assert_same(resumed.state, whole.state)
   assert whole.state.memory.keys() == {"augment", "lecam", "penalty_r1"}
   assert whole.state.memory["augment"]["p"] != 0.5
+  assert resumed.state.discriminator.stats["spectral"]
   ours, theirs = map(without_speed, (resumed.history(), whole.history()))
-  assert ours == theirs
-  # Odd steps have no penalty of their own: the last value stands there.
+  assert ours == theirs and len(ours) == 6
+  # Even steps have no penalty of their own: the last value stands there.
   values = [row["penalty_r1"] for row in ours]
   assert values[0] == values[1] != values[2] == values[3]
+  loaded = ganjax.load(tmp_path / "halves")
+  np.testing.assert_array_equal(loaded.sample(3), whole.sample(3))
+  # The logged norm is that of D's kernels before the last update, about.
+  before = ganjax.load(tmp_path / "whole", step=5).state.discriminator.params
+  kernels = [layer["kernel"] for layer in before.values()]
+  largest = max(np.linalg.norm(k.reshape(-1, k.shape[-1]), 2) for k in kernels)
+  np.testing.assert_allclose(ours[-1]["d_sigma_max"], largest, rtol=0.02)
 
 
 def test_a_different_seed_is_a_different_run(unbroken, tmp_path):
