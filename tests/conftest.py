@@ -6,11 +6,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
+# Tests compile much and run little: unoptimised code is ready sooner.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Two test processes share two cores; helpers of theirs would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import pytest
+
+from ganjax.metrics import classifier
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -21,3 +25,21 @@ def cache_folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("cache")
   os.environ["GANJAX_CACHE"] = str(folder)
   return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def optimised_classifiers():
+  """Compiles in full what runs for long: the training of classifiers."""
+  fit, option = classifier.fit, "jax_disable_most_optimizations"
+
+  def fit_optimised(*args, **kwargs):
+    before = jax.config.read(option)
+    jax.config.update(option, False)
+    try:
+      return fit(*args, **kwargs)
+    finally:
+      jax.config.update(option, before)
+
+  classifier.fit = fit_optimised
+  yield
+  classifier.fit = fit

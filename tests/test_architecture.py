@@ -22,7 +22,7 @@ LAYERS = [
   {"run", "evaluate", "theory"},
   {"report"},
   {"train"},
-  {"main", "sample", "prepare"},
+  {"main", "sample", "prepare", "toy_modes"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 

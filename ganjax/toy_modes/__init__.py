@@ -1,0 +1,1 @@
+"""Which objectives keep every mode of toy data: settings, runs, a page."""
