@@ -1,6 +1,7 @@
 """Four fake CPU devices; `[N, 1]` against `[N]` is an error, not `[N, N]`."""
 
 import os
+import types
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import jax
 import pytest
 
+from ganjax import evaluate
 from ganjax.metrics import classifier
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,16 +32,17 @@ def cache_folder(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def optimised_classifiers():
   """Compiles in full what runs for long: the training of classifiers."""
-  fit, option = classifier.fit, "jax_disable_most_optimizations"
+  option = "jax_disable_most_optimizations"
 
-  def fit_optimised(*args, **kwargs):
+  def fit(*args):
     before = jax.config.read(option)
     jax.config.update(option, False)
     try:
-      return fit(*args, **kwargs)
+      classifier.fit(*args)
     finally:
       jax.config.update(option, before)
+    return classifier.fit(*args)  # From the cache, whoever trained it.
 
-  classifier.fit = fit_optimised
-  yield
-  classifier.fit = fit
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(evaluate, "classifier", types.SimpleNamespace(fit=fit))
+    yield

@@ -435,6 +435,7 @@ def fits(monkeypatch):
     params = net.init(jax.random.key(0), train.images[:1])["params"]
     return classifier.Extractor(name, train.num_classes, params, 0.5)
 
+  monkeypatch.setattr(evaluate, "classifier", classifier)
   monkeypatch.setattr(classifier, "fit", fit)
   return calls
 
