@@ -109,7 +109,7 @@ def test_generator_and_density_agree():
 
 
 def test_figure_1_ends_at_one_half():
-  stages = gan_1d.figure_1(jax.random.key(1), 2000, 300, 10)
+  stages = gan_1d.figure_1(jax.random.key(1), 4000, 300, 20)
   partly, inner, moved, end = stages
   assert gan_1d.sup_error(partly.d, partly.g) > 0.1
   assert gan_1d.sup_error(inner.d, inner.g) < 0.05
