@@ -12,7 +12,7 @@ import flax.linen as nn
 
 from ganjax import registry
 
-HELPERS = ("conv", "layers")
+HELPERS = ("conv", "layers", "norms")
 
 
 def find(name: str, role: str) -> Callable[..., nn.Module]:

@@ -15,6 +15,47 @@ from jax import lax
 DIMS = ("NHWC", "HWIO", "NHWC")
 
 
+def conv(
+  x: jax.Array,
+  kernel: jax.Array,
+  stride: int = 1,
+  padding: int = 0,
+  groups: int = 1,
+) -> jax.Array:
+  """Convolves `x [N, H, W, in]` with `kernel [h, w, in / groups, out]`."""
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    ((padding, padding), (padding, padding)),
+    dimension_numbers=DIMS,
+    feature_group_count=groups,
+  )
+
+
+def upsample(x: jax.Array) -> jax.Array:
+  """Doubles the resolution of `[N, H, W, C]`: nearest neighbours."""
+  n, h, w, c = x.shape
+  x = jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c))
+  return x.reshape(n, 2 * h, 2 * w, c)
+
+
+def pool(x: jax.Array) -> jax.Array:
+  """Halves the resolution of `[N, H, W, C]`: means of 2x2 pixels."""
+  n, h, w, c = x.shape
+  return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """`conv(upsample(x), kernel)`, of odd size, keeping the resolution."""
+  return conv(upsample(x), kernel, padding=len(kernel) // 2)
+
+
+def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """`pool(conv(x, kernel))`, of odd size, keeping the resolution."""
+  return pool(conv(x, kernel, padding=len(kernel) // 2))
+
+
 @jax.custom_vjp
 def conv_transpose_4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Doubles the resolution: a 4x4 transposed convolution of stride 2.

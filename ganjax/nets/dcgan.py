@@ -9,10 +9,9 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from ganjax import errors
-from ganjax.nets import layers
+from ganjax.nets import layers, norms
 
 _init = nn.initializers.normal(0.02)
 
@@ -61,7 +60,9 @@ class Generator(nn.Module):
     del labels
     halvings = _num_halvings(self.image_shape)
     size = self.image_shape[0] // 2**halvings
-    norm = _batch_norm(train, self.axis_name)
+    norm = functools.partial(
+      norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
+    )
     channels = self.width * 2 ** (halvings - 1)
     # A transposed convolution of a single pixel is a dense layer.
     x = nn.Dense(size**2 * channels, use_bias=False, kernel_init=_init)(z)
@@ -101,32 +102,16 @@ class Discriminator(nn.Module):
     """Maps images `[N, H, W, C]` to logits `[N]`."""
     del labels
     batch = self.norm == "batch"
-    batch_norm = _batch_norm(train, self.axis_name)
+    batch_norm = functools.partial(
+      norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
+    )
     wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
     x = images
     for i in range(_num_halvings(self.image_shape)):
-      conv = nn.Conv(
-        self.width * 2**i,
-        (4, 4),
-        strides=(2, 2),
-        padding=((1, 1), (1, 1)),
-        use_bias=not batch,
-        kernel_init=_init,
+      conv = layers.Conv(
+        self.width * 2**i, 4, 2, use_bias=not batch, kernel_init=_init
       )
       x = wrap(conv)(x)
       x = jax.nn.leaky_relu(batch_norm()(x) if i and batch else x, 0.2)
     head = nn.Dense(1, use_bias=not batch, kernel_init=_init)
     return wrap(head, "head")(layers.flatten(x))[:, 0]
-
-
-def _batch_norm(train: bool, axis_name: str | None):
-  # momentum .9 and epsilon 1e-5 are the defaults of the authors' framework.
-  return functools.partial(
-    nn.BatchNorm,
-    use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
-    axis_name=axis_name,
-    scale_init=layers.scale_init,
-    dtype=jnp.float32,
-  )

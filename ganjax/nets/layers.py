@@ -135,6 +135,56 @@ def _unit(x: jax.Array) -> jax.Array:
   return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
 
+class Conv(nn.Module):
+  """A convolution with the parameters of `nn.Conv`, in a fast form.
+
+  Attributes:
+    features: channels of the output.
+    kernel_size: height and width of the kernel.
+    stride: in both directions.
+    padding: pixels on each side; (kernel_size - 1) // 2 if None.
+    resample: "up" for nearest-neighbour upsampling by two before the
+      convolution, "down" for 2x2 average pooling after it, both in one
+      operation; then the stride is 1 and the kernel's size odd.
+    groups: of channels that do not mix.
+    use_bias: whether to add a bias.
+    kernel_init: of the kernel `[size, size, in / groups, features]`.
+    bias_init: of the bias `[features]`.
+  """
+
+  features: int
+  kernel_size: int = 3
+  stride: int = 1
+  padding: int | None = None
+  resample: str = ""
+  groups: int = 1
+  use_bias: bool = True
+  kernel_init: Callable = nn.initializers.lecun_normal()
+  bias_init: Callable = nn.initializers.zeros_init()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[N, H, W, C]` to `[N, H', W', features]`."""
+    size = self.kernel_size
+    shape = (size, size, x.shape[-1] // self.groups, self.features)
+    kernel = self.param("kernel", self.kernel_init, shape)
+    if self.resample:
+      fused = {"up": conv.upsample_conv, "down": conv.conv_pool}
+      y = fused[self.resample](x, kernel)
+    else:
+      same = (size - 1) // 2
+      padding = same if self.padding is None else self.padding
+      y = conv.conv(x, kernel, self.stride, padding, self.groups)
+    return add_bias(self, y) if self.use_bias else y
+
+
+def add_bias(module: nn.Module, y: jax.Array) -> jax.Array:
+  """Adds a parameter `bias` of `module` to `y [..., features]`."""
+  init = getattr(module, "bias_init", nn.initializers.zeros_init())
+  bias = module.param("bias", init, y.shape[-1:])
+  return y + jnp.broadcast_to(bias, y.shape)
+
+
 class ConvTranspose(nn.Module):
   """A 4x4 transposed convolution of stride 2, as `nn.ConvTranspose`'s."""
 
@@ -148,11 +198,7 @@ class ConvTranspose(nn.Module):
     shape = (4, 4, x.shape[-1], self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
     y = conv.conv_transpose_4x4(x, kernel)
-    if self.use_bias:
-      zeros = nn.initializers.zeros_init()
-      bias = self.param("bias", zeros, (self.features,))
-      y += jnp.broadcast_to(bias, y.shape)
-    return y
+    return add_bias(self, y) if self.use_bias else y
 
 
 def flatten(x: jax.Array) -> jax.Array:

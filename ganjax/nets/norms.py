@@ -1,0 +1,76 @@
+"""Normalisations over the batch, plain and conditional."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def batch_norm(train: bool, axis_name: str | None, **fields) -> nn.BatchNorm:
+  """Returns batch norm over the global batch, as the papers' codes have it.
+
+  Its decay .9 and epsilon 1e-5 are the defaults of their framework. Means and
+  variances are float32 whatever it is given.
+
+  Args:
+    train: normalise by the batch, not by the running statistics.
+    axis_name: the mapped axis, or None on one device.
+    **fields: of `nn.BatchNorm`, e.g. `scale_init`.
+  """
+  return nn.BatchNorm(
+    use_running_average=not train,
+    axis_name=axis_name,
+    **dict(momentum=0.9, epsilon=1e-5) | fields,
+  )
+
+
+class ConditionalBatchNorm(nn.Module):
+  """Batch norm, scaled by 1 + gamma(c) and shifted by beta(c).
+
+  De Vries et al. 2017; Miyato & Koyama 2018. With labels, gamma and beta are
+  rows of tables that start at 0. With vectors (BigGAN's shared embedding, or
+  the hidden units of self-modulation) they are linear maps without bias.
+
+  Attributes:
+    num_classes: rows of the tables; unused with vectors.
+    axis_name: the mapped axis.
+    init: of the linear maps.
+    wrap: `layer -> layer`, e.g. `layers.SpectralNorm`, for the linear maps.
+    epsilon: added to the variance.
+  """
+
+  num_classes: int = 0
+  axis_name: str | None = None
+  init: Callable = nn.initializers.lecun_normal()
+  wrap: Callable[[nn.Module], Any] = lambda layer: layer
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array, condition: jax.Array, train: bool):
+    """Maps `x [N, H, W, C]`, with labels `[N]` or vectors `[N, d]`."""
+    norm = batch_norm(
+      train,
+      self.axis_name,
+      use_scale=False,
+      use_bias=False,
+      epsilon=self.epsilon,
+    )
+    shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
+
+    def modulation(name: str) -> jax.Array:
+      if condition.ndim == 1:
+        zeros = nn.initializers.zeros_init()
+        table = nn.Embed(
+          self.num_classes, x.shape[-1], embedding_init=zeros, name=name
+        )
+        rows = table(condition)
+      else:
+        linear = nn.Dense(
+          x.shape[-1], use_bias=False, kernel_init=self.init, name=name
+        )
+        rows = self.wrap(linear)(condition)
+      return jnp.broadcast_to(rows.reshape(shape), x.shape)
+
+    return norm(x) * (1 + modulation("gamma")) + modulation("beta")
