@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax import errors, nets
-from ganjax.nets import conv, layers
+from ganjax import data, errors, losses, nets, optimizers, penalties
+from ganjax.nets import conv, dcgan, layers
+from ganjax.systems import gan
 
 
 def init(name, role, shape, z_dim=16, **fields):
@@ -17,34 +18,93 @@ def init(name, role, shape, z_dim=16, **fields):
   return net, jax.jit(net.init)(keys, x), x
 
 
-def num_params(name, role, shape, z_dim=16):
-  net = nets.get(name, role, shape)
+def abstract(name, role, shape, z_dim=16, num_classes=0, **fields):
+  """Returns the shapes of a net's output and of its parameters."""
+  net = nets.get(name, role, shape, num_classes=num_classes, **fields)
   x = jnp.zeros((2, z_dim) if role == "generator" else (2, *shape))
-  variables = jax.eval_shape(net.init, jax.random.key(0), x)
-  return sum(x.size for x in jax.tree.leaves(variables["params"]))
+  labels = jnp.zeros(2, jnp.int32) if num_classes else None
+  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+  y, variables = jax.eval_shape(net.init_with_output, keys, x, labels)
+  return y, variables["params"]
+
+
+def num_params(*args, **fields):
+  return sum(x.size for x in jax.tree.leaves(abstract(*args, **fields)[1]))
+
+
+SHAPES = (16, 16, 1), (28, 28, 2), (32, 32, 3), (64, 64, 3)
 
 
 @pytest.mark.parametrize("name", nets.names())
-@pytest.mark.parametrize("shape", [(16, 16, 1), (28, 28, 2), (64, 64, 3)])
-def test_shapes(name, shape):
-  small = dict(width=2) if name == "dcgan" else dict(hidden=(4,))
-  for role, expected in ("generator", (2, *shape)), ("discriminator", (2,)):
-    net = nets.get(name, role, shape, **small)
-    x = jnp.zeros((2, 16) if role == "generator" else (2, *shape))
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    y, _ = jax.eval_shape(net.init_with_output, keys, x)
-    assert y.shape == expected and y.dtype == jnp.float32
+def test_shapes(name):
+  """Every net takes CIFAR-10's images, and says of others what it takes."""
+  fitting = dict(generator=[], discriminator=[])
+  for role, found in fitting.items():
+    for shape in SHAPES:
+      try:
+        y, _ = abstract(name, role, shape, z_dim=128, num_classes=10)
+      except errors.UserError as error:
+        assert name in str(error)
+        continue
+      assert y.shape == ((2, *shape) if role == "generator" else (2,))
+      assert y.dtype == jnp.float32
+      found.append(shape)
+  for found in fitting.values():
+    assert (32, 32, 3) in found
+    assert found == [*SHAPES] or name not in ("mlp", "dcgan")
 
 
-def test_published_parameter_counts():
-  """2014's MNIST pair; arch 0 of the relativistic paper at 64 px."""
-  mnist, cat = (28, 28, 1), (64, 64, 3)
+STAGE_1 = dict(
+  hidden=(8000, 8000),
+  activation="relu,sigmoid",
+  sigmoid_bias=-2.0,
+  output_nonzero=100,
+)
+
+
+def test_published_parameter_counts_of_2014():
+  mnist, tfd, cifar = (28, 28, 1), (48, 48, 1), (32, 32, 3)
   assert num_params("mlp", "generator", mnist, 100) == 2_503_984
   assert num_params("mlp", "discriminator", mnist) == 1_231_441
+  first, second = 100 * 8000 + 8000, 8000 * 8000 + 8000
+  stage_1 = first + second + 8000 * 2304 + 2304
+  assert stage_1 == 83_250_304
+  assert num_params("mlp", "generator", tfd, 100, **STAGE_1) == stage_1
+  stage_2 = STAGE_1 | dict(front=(8000, 100))
+  count = first + 8000 * 100 + 100 + stage_1
+  assert count == 84_858_404
+  assert num_params("mlp", "generator", tfd, 100, **stage_2) == count
+  count = first + second + 8000 * 3072 + 3072
+  assert count == 89_395_072
+  wide = dict(hidden=(8000, 8000), activation="relu,sigmoid", output="linear")
+  got = num_params("mlp", "generator", cifar, 100, output_range=0.5, **wide)
+  assert got == count
+  for shape, units, count in (tfd, 1200, 21_037_201), (cifar, 1600, 37_393_601):
+    pixels, wide = shape[0] ** 2 * shape[2], 5 * units
+    assert (pixels + 1) * wide + (units + 1) * wide + units + 1 == count
+    net = "mlp", "discriminator", shape
+    assert num_params(*net, hidden=(units, units)) == count
+
+
+def test_published_parameter_counts_of_arch_0():
+  """The relativistic paper's DCGANs for cats."""
+  cat = (64, 64, 3)
   # Kernels of 1,048,576, 2,097,152, 524,288, 131,072 and 3,072; 1,920 of norm.
   assert num_params("dcgan", "generator", cat, 128) == 3_806_080
   # 3,072, 131,072, 524,288, 2,097,152 and 8,192; 1,792 of norm.
   assert num_params("dcgan", "discriminator", cat) == 2_765_568
+  cat = (128, 128, 3)
+  # 2,097,152, 8,388,608, 2,097,152, 524,288, 131,072 and 3,072; 3,968 of norm.
+  assert num_params("dcgan", "generator", cat, 128) == 13_245_312
+  # 3,072, 131,072, 524,288, 2,097,152, 8,388,608 and 16,384; 3,840 of norm.
+  assert num_params("dcgan", "discriminator", cat) == 11_164_416
+  cat = (256, 256, 3)
+  # 2,097,152, 8,388,608, 2,097,152, 524,288, 131,072, 32,768 and 1,536; 4,032.
+  assert num_params("dcgan", "generator", cat, 128, width=32) == 13_276_608
+  # 3,072 of 6 channels, 32,768, 131,072, 524,288, 2,097,152, 8,388,608 and
+  # 16,384; 3,968 of norm.
+  packs = dict(width=32, pack=2)
+  assert num_params("dcgan", "discriminator", cat, **packs) == 11_197_312
 
 
 def test_initialisation_of_2014():
@@ -55,6 +115,54 @@ def test_initialisation_of_2014():
   _, variables, _ = init("mlp", "discriminator", (28, 28, 1))
   kernel = variables["params"]["Dense_0"]["kernel"]
   assert 0.0049 < jnp.abs(kernel).max() <= 0.005
+
+
+def test_initialisation_of_2014_s_wider_nets():
+  fields = STAGE_1 | dict(hidden=(200, 150), front=(9, 6))
+  _, variables, _ = init("mlp", "generator", (4, 4, 1), **fields)
+  params = variables["params"]
+  for name, bias in dict(
+    front_0=0.0, front_1=-2.0, Dense_0=0.0, Dense_1=-2.0
+  ).items():
+    assert (params[name]["bias"] == bias).all(), name
+    assert jnp.abs(params[name]["kernel"]).max() <= 0.05
+  kernel = np.asarray(params["output"]["kernel"])
+  assert ((kernel != 0).sum(0) == 100).all()
+  assert len({tuple(column != 0) for column in kernel.T}) == 16
+  weights = kernel[kernel != 0]
+  assert abs(weights.mean()) < 0.1 and abs(weights.std() - 1) < 0.1
+  fields = dict(hidden=(9, 9), output="linear", output_range=0.5)
+  _, variables, _ = init("mlp", "generator", (4, 4, 1), **fields)
+  for name, bound in ("Dense_1", 0.05), ("output", 0.5):
+    largest = jnp.abs(variables["params"][name]["kernel"]).max()
+    assert 0.9 * bound < largest <= bound
+
+
+def test_activations_by_layer_and_a_net_in_front_of_a_trained_one():
+  """The second stage is the first one of what its front makes of z."""
+  shape, fields = (2, 3, 1), dict(activation="relu, sigmoid", sigmoid_bias=-2.0)
+  first, _, _ = init("mlp", "generator", shape, hidden=(4, 3), **fields)
+  fields |= dict(hidden=(4, 3), front=(5, 16))
+  second, variables, z = init("mlp", "generator", shape, **fields)
+  params = jax.tree.map(lambda x: 10 * x + 0.1, variables["params"])
+  z += 1.0
+  x = jax.nn.relu(z @ params["front_0"]["kernel"] + 0.1)
+  x = jax.nn.sigmoid(x @ params["front_1"]["kernel"] - 19.9)
+  rest = {k: v for k, v in params.items() if "front" not in k}
+  same = jax.eval_shape(first.init, jax.random.key(0), z)["params"]
+  assert jax.tree.map(jnp.shape, rest) == jax.tree.map(jnp.shape, same)
+  np.testing.assert_allclose(
+    second.apply({"params": params}, z),
+    first.apply({"params": rest}, x),
+    rtol=1e-6,
+  )
+  x = jax.nn.relu(x @ rest["Dense_0"]["kernel"] + 0.1)
+  x = jax.nn.sigmoid(x @ rest["Dense_1"]["kernel"] - 19.9)
+  x = jax.nn.sigmoid(x @ rest["output"]["kernel"] + 0.1)
+  image = second.apply({"params": params}, z)
+  np.testing.assert_allclose(image.reshape(2, 6), x, rtol=1e-5)
+  with pytest.raises(errors.UserError, match="names 3 layers and there are 2"):
+    init("mlp", "generator", shape, hidden=(4, 4), activation="relu,relu,tanh")
 
 
 def test_output_bias_is_the_logit_of_the_mean_image():
@@ -135,3 +243,55 @@ def test_mistakes_are_named():
     nets.get("dcgan", "encoder", (16, 16, 1))
   with pytest.raises(errors.UserError, match="square images"):
     init("dcgan", "generator", (18, 18, 1))
+
+
+def test_packs_are_channels():
+  images = jnp.arange(4.0 * 2 * 2 * 3).reshape(4, 2, 2, 3)
+  packs = dcgan.pack(images, 2)
+  for i in range(2):
+    for j in range(2):
+      part = packs[i, ..., 3 * j : 3 * j + 3]
+      np.testing.assert_array_equal(part, images[2 * i + j])
+  np.testing.assert_array_equal(dcgan.pack(images, 1), images)
+  with pytest.raises(errors.UserError, match="multiple of 3 times"):
+    dcgan.pack(images, 3)
+
+
+def test_packs_have_one_logit_and_train():
+  """Two steps: a relativistic loss, a penalty on each image's gradient."""
+  shape = (8, 8, 2)
+  pack = dict(width=2, pack=4, norm="none")
+  players = [
+    nets.get("dcgan", "generator", shape, width=2),
+    nets.get("dcgan", "discriminator", shape, **pack),
+  ]
+  rng = np.random.RandomState(0)
+  images = rng.uniform(-1, 1, (2, 8, *shape)).astype(np.float32)
+  sgd = optimizers.get("sgd", learning_rate=0.1)
+  system = gan.make(
+    *players,
+    losses.get("non_saturating", relativism="average"),
+    sgd,
+    sgd,
+    dict(gradient_penalty=penalties.get("gradient_penalty")),
+    z_dim=4,
+  )
+  state = jax.jit(system.init)(jax.random.key(0), data.Arrays(images[0]))
+  critic = players[1]
+  params = {"params": state.discriminator.params}
+  logits = critic.apply(params, jnp.asarray(images[0]))
+  assert logits.shape == (2,)
+  swapped = jnp.roll(jnp.asarray(images[0]), 4, axis=0)
+  np.testing.assert_allclose(critic.apply(params, swapped), logits[::-1])
+  step = jax.jit(system.train_step)
+  for i in range(2):
+    new, metrics = step(state, data.Arrays(images), jax.random.key(i))
+    assert all(np.isfinite(x) for x in metrics.values())
+    for player in "generator", "discriminator":
+      moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()),
+        getattr(new, player).params,
+        getattr(state, player).params,
+      )
+      assert max(jax.tree.leaves(moved)) > 0
+    state = new

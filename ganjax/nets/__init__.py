@@ -2,7 +2,8 @@
 
 generator(z `[N, z_dim]`, labels=None, train=True) -> images `[N, ...]`;
 discriminator(images, labels=None, train=True) -> logits `[N]`. A generator
-may have `init_from_data(params, images) -> params`, called once at the start.
+may have `init_from_data(params, images) -> params`, called once at the start;
+one whose images depend on labels says so by its attribute `conditional`.
 """
 
 import sys
@@ -12,7 +13,7 @@ import flax.linen as nn
 
 from ganjax import registry
 
-HELPERS = ("conv", "layers", "norms")
+HELPERS = ("attention", "conv", "layers", "norms", "patches")
 
 
 def find(name: str, role: str) -> Callable[..., nn.Module]:
@@ -24,7 +25,8 @@ def find(name: str, role: str) -> Callable[..., nn.Module]:
   module = registry.find_module(sys.modules[__name__], name, "net", HELPERS)
   roles = registry.Registry(f"role of net {name!r}")
   for value in vars(module).values():
-    if isinstance(value, type) and issubclass(value, nn.Module):
+    # Not the layers that a file has for itself: a network knows its images.
+    if "image_shape" in getattr(value, "__dataclass_fields__", ()):
       roles[value.__name__.lower()] = value
   return roles.find(role)
 

@@ -2,13 +2,15 @@
 
 Layers, initialisation and absent biases as "arch 0" of the relativistic GAN
 (Jolicoeur-Martineau 2018): 4x4 kernels, stride 2, channels doubling with each
-halving of the resolution down to 4x4.
+halving of the resolution down to 4x4. Its pairs for cats have a width of 64 at
+64 and 128 pixels; at 256 one of 32, and a D that sees packs of two.
 """
 
 import functools
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ganjax import errors
 from ganjax.nets import layers, norms
@@ -88,6 +90,11 @@ class Discriminator(nn.Module):
       whole batch of fakes has in common, such as its brightness.
     spectral_skip: layers without spectral norm: "head" is left out in the
       relativistic papers' setup.
+    pack: how many images are judged together (PacGAN, Lin et al. 2018): so
+      many neighbours in the batch are one image of as many times the
+      channels, and there is one logit for each pack. Packs of a batch of 32
+      need a `config.batch_size` of 32 * pack. Penalties on gradients then
+      take the norm of a pack's logit with respect to each of its images.
   """
 
   image_shape: tuple[int, ...]
@@ -96,17 +103,20 @@ class Discriminator(nn.Module):
   width: int = 64
   norm: str = "batch"
   spectral_skip: tuple[str, ...] = ()
+  pack: int = 1
 
   @nn.compact
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` to logits `[N]`."""
+    """Maps images `[N, H, W, C]` to logits `[N / pack]`."""
     del labels
+    if self.is_initializing():  # From any number of images.
+      images = jnp.repeat(images, self.pack, axis=0)
     batch = self.norm == "batch"
     batch_norm = functools.partial(
       norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
     )
     wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
-    x = images
+    x = pack(images, self.pack)
     for i in range(_num_halvings(self.image_shape)):
       conv = layers.Conv(
         self.width * 2**i, 4, 2, use_bias=not batch, kernel_init=_init
@@ -115,3 +125,19 @@ class Discriminator(nn.Module):
       x = jax.nn.leaky_relu(batch_norm()(x) if i and batch else x, 0.2)
     head = nn.Dense(1, use_bias=not batch, kernel_init=_init)
     return wrap(head, "head")(layers.flatten(x))[:, 0]
+
+
+def pack(images: jax.Array, size: int) -> jax.Array:
+  """Maps `[N, H, W, C]` to `[N / size, H, W, size * C]`: neighbours together.
+
+  Raises:
+    UserError: N is not divisible by `size`.
+  """
+  n, h, w, c = images.shape
+  if n % size:
+    raise errors.UserError(
+      f"net 'dcgan' cannot make packs of {size} of {n} images: make "
+      f"config.batch_size a multiple of {size} times the number of devices"
+    )
+  packs = images.reshape(n // size, size, h, w, c).transpose(0, 2, 3, 1, 4)
+  return packs.reshape(n // size, h, w, size * c)

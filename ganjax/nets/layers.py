@@ -101,7 +101,9 @@ class SpectralNorm(nn.Module):
         u.value, v.value = refine(i, (u.value, v.value))
       sigma.value = v.value @ fixed @ u.value
     norm = jnp.maximum(v.value @ matrix @ u.value, 1e-12)
-    params = {**params, "kernel": params["kernel"] / norm}
+    # u, v and the norm are float32 whatever the kernel is cast to.
+    kernel = (params["kernel"] / norm).astype(params["kernel"].dtype)
+    params = {**params, "kernel": kernel}
     y: Any = self.layer.clone(parent=None).apply({"params": params}, x)
     return y
 

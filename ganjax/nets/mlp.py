@@ -1,15 +1,25 @@
 """Fully connected pairs; the defaults are the MNIST pair of 2014.
 
 Goodfellow et al. 2014, with the sizes and initialisations of the authors'
-code: 2,503,984 and 1,231,441 parameters at 28x28x1 with z of 100.
+code: 2,503,984 and 1,231,441 parameters at 28x28x1 with z of 100. Their other
+pairs, by fields of G and D:
+
+- TFD, first stage: `hidden=(8000, 8000), activation="relu,sigmoid",
+  sigmoid_bias=-2.0, output_nonzero=100`; D `hidden=(1200, 1200)`.
+- TFD, second stage: the same G with `front=(8000, 100)`, whose parameters but
+  for those of the front are those of the first stage; a fresh D.
+- CIFAR-10: `hidden=(8000, 8000), activation="relu,sigmoid", output="linear",
+  output_range=0.5`; D `hidden=(1600, 1600)`.
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ganjax import errors
 from ganjax.nets import layers
 
 
@@ -21,9 +31,15 @@ class Generator(nn.Module):
     num_classes: unused.
     axis_name: unused.
     hidden: units of each hidden layer.
-    activation: of the hidden layers; a key of `layers.ACTIVATIONS`.
+    front: units of layers before these: the last makes a z for the rest.
+    activation: of the hidden layers, a key of `layers.ACTIVATIONS`; or one for
+      each, separated by commas, in which case the front has as many layers.
     output: the activation of the output.
     init_range: weights start at U(-init_range, init_range).
+    output_range: the same for the output's weights; `init_range` if None.
+    output_nonzero: if not 0, so many weights of each output unit start at
+      N(0, 1) instead, and its others at 0 (Martens 2010).
+    sigmoid_bias: where the biases of sigmoid hidden layers start.
     data_bias: start the output's bias where z = 0 gives the mean image of the
       training set (2014: logit of the pixel means); needs a sigmoid output.
   """
@@ -32,19 +48,35 @@ class Generator(nn.Module):
   num_classes: int = 0
   axis_name: str | None = None
   hidden: tuple[int, ...] = (1200, 1200)
+  front: tuple[int, ...] = ()
   activation: str = "relu"
   output: str = "sigmoid"
   init_range: float = 0.05
+  output_range: float | None = None
+  output_nonzero: int = 0
+  sigmoid_bias: float = 0.0
   data_bias: bool = True
 
   @nn.compact
   def __call__(self, z: jax.Array, labels=None, train: bool = True):
     """Maps `z [N, z_dim]` to images `[N, *image_shape]`."""
     del labels, train
-    init = layers.uniform_init(self.init_range)
-    activation = layers.ACTIVATIONS.find(self.activation)
-    for units in self.hidden:
-      z = activation(nn.Dense(units, kernel_init=init)(z))
+    # All but the front is named as it is without one, so that a net without
+    # can be its end.
+    for part, units in (("front", self.front), ("", self.hidden)):
+      names = _per_layer(self.activation, len(units))
+      for i, (count, name) in enumerate(zip(units, names, strict=True)):
+        bias = self.sigmoid_bias if name == "sigmoid" else 0.0
+        layer = nn.Dense(
+          count,
+          kernel_init=layers.uniform_init(self.init_range),
+          bias_init=nn.initializers.constant(bias),
+          name=f"front_{i}" if part else None,
+        )
+        z = layers.ACTIVATIONS.find(name)(layer(z))
+    init = layers.uniform_init(self.output_range or self.init_range)
+    if self.output_nonzero:
+      init = sparse_init(self.output_nonzero)
     size = math.prod(self.image_shape)
     x = nn.Dense(size, kernel_init=init, name="output")(z)
     x = layers.ACTIVATIONS.find(self.output)(x)
@@ -57,6 +89,37 @@ class Generator(nn.Module):
     mean = jnp.clip(images.mean(0).ravel(), 1e-7, 1.0 - 1e-7)
     bias = jnp.log(mean) - jnp.log1p(-mean)
     return {**params, "output": {**params["output"], "bias": bias}}
+
+
+def _per_layer(activation: str, num_layers: int) -> list[str]:
+  """Returns a name for each layer from one name, or from as many."""
+  names = [name.strip() for name in activation.split(",")]
+  if len(names) == 1:
+    return names * num_layers
+  if num_layers not in (0, len(names)):
+    raise errors.UserError(
+      f"net 'mlp': activation={activation!r} names {len(names)} layers and "
+      f"there are {num_layers}; name one for all or one for each"
+    )
+  return names[:num_layers]
+
+
+def sparse_init(num_nonzero: int) -> Callable:
+  """An initialiser N(0, 1) for so many inputs of each unit, 0 for the others.
+
+  Martens 2010, "Deep learning via Hessian-free optimization"; with fewer
+  inputs than that all are connected.
+  """
+
+  def init(key, shape, dtype=jnp.float32):
+    keys = jax.random.split(key)
+    first = jnp.arange(shape[0])[:, None] < num_nonzero
+    chosen = jax.random.permutation(
+      keys[0], jnp.broadcast_to(first, shape), axis=0, independent=True
+    )
+    return jnp.where(chosen, jax.random.normal(keys[1], shape, dtype), 0.0)
+
+  return init
 
 
 class Discriminator(nn.Module):

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 
-def batch_norm(train: bool, axis_name: str | None, **fields) -> nn.BatchNorm:
+def batch_norm(
+  train: bool, axis_name: str | None, **fields: Any
+) -> nn.BatchNorm:
   """Returns batch norm over the global batch, as the papers' codes have it.
 
   Its decay .9 and epsilon 1e-5 are the defaults of their framework. Means and
@@ -19,10 +21,9 @@ def batch_norm(train: bool, axis_name: str | None, **fields) -> nn.BatchNorm:
     axis_name: the mapped axis, or None on one device.
     **fields: of `nn.BatchNorm`, e.g. `scale_init`.
   """
+  fields = dict(momentum=0.9, epsilon=1e-5) | fields
   return nn.BatchNorm(
-    use_running_average=not train,
-    axis_name=axis_name,
-    **dict(momentum=0.9, epsilon=1e-5) | fields,
+    use_running_average=not train, axis_name=axis_name, **fields
   )
 
 
@@ -36,14 +37,14 @@ class ConditionalBatchNorm(nn.Module):
   Attributes:
     num_classes: rows of the tables; unused with vectors.
     axis_name: the mapped axis.
-    init: of the linear maps.
+    kernel_init: of the linear maps.
     wrap: `layer -> layer`, e.g. `layers.SpectralNorm`, for the linear maps.
     epsilon: added to the variance.
   """
 
   num_classes: int = 0
   axis_name: str | None = None
-  init: Callable = nn.initializers.lecun_normal()
+  kernel_init: Callable = nn.initializers.lecun_normal()
   wrap: Callable[[nn.Module], Any] = lambda layer: layer
   epsilon: float = 1e-5
 
@@ -68,9 +69,32 @@ class ConditionalBatchNorm(nn.Module):
         rows = table(condition)
       else:
         linear = nn.Dense(
-          x.shape[-1], use_bias=False, kernel_init=self.init, name=name
+          x.shape[-1], use_bias=False, kernel_init=self.kernel_init, name=name
         )
         rows = self.wrap(linear)(condition)
       return jnp.broadcast_to(rows.reshape(shape), x.shape)
 
     return norm(x) * (1 + modulation("gamma")) + modulation("beta")
+
+
+class SelfModulatedBatchNorm(nn.Module):
+  """Batch norm, scaled and shifted by functions of z (Chen et al. 2019).
+
+  Both are linear in the hidden layer of a perceptron, V max(0, U z + b); as in
+  the authors' code the scale is 1 plus that, and weights start at N(0, 0.02).
+
+  Attributes:
+    axis_name: the mapped axis.
+    hidden: units of the hidden layer.
+  """
+
+  axis_name: str | None = None
+  hidden: int = 32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, z: jax.Array, train: bool):
+    """Maps `x [N, H, W, C]`, with `z [N, z_dim]`."""
+    init = nn.initializers.normal(0.02)
+    hidden = jax.nn.relu(nn.Dense(self.hidden, kernel_init=init)(z))
+    norm = ConditionalBatchNorm(axis_name=self.axis_name, init=init)
+    return norm(x, hidden, train)

@@ -1,0 +1,216 @@
+"""R3GAN's pair (Huang et al. 2025): grouped, inverted residual blocks.
+
+No normalisation, no mapping network, no noise, no tanh. The defaults are those
+of CIFAR-10: 20,732,160 and 20,683,776 parameters, conditional on 10 classes
+20,781,952 and 21,280,512. Sizes and initialisation as in the authors' code.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ganjax import errors
+from ganjax.nets import layers
+
+# Layers outside of the blocks are linear: N(0, 1 / fan_in), without a bias.
+_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+_Linear = functools.partial(nn.Dense, use_bias=False, kernel_init=_init)
+_Conv1x1 = functools.partial(
+  layers.Conv, kernel_size=1, use_bias=False, kernel_init=_init
+)
+
+
+def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+  """Returns x[i - 1] and x[i + 1] along an axis, 0 beyond the borders."""
+  edges = [(0, 0)] * x.ndim
+  edges[axis] = (1, 1)
+  padded, size = jnp.pad(x, edges), x.shape[axis]
+  at = functools.partial(jax.lax.slice_in_dim, padded, axis=axis)
+  return at(0, size), at(2, size + 2)
+
+
+def fir_up(x: jax.Array) -> jax.Array:
+  """Doubles the resolution of `[N, H, W, C]` by the filter [1, 3, 3, 1] / 4.
+
+  Bilinear interpolation, but with 0 beyond the borders: what `upfirdn2d` of
+  StyleGAN makes of that filter (Karras et al. 2020).
+  """
+  for axis in 1, 2:
+    before, after = _neighbours(x, axis)
+    pair = 0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after
+    shape = [*x.shape]
+    shape[axis] *= 2
+    x = jnp.stack(pair, axis + 1).reshape(shape)
+  return x
+
+
+def fir_down(x: jax.Array) -> jax.Array:
+  """Halves the resolution of `[N, H, W, C]`: 1/4 of the adjoint of `fir_up`."""
+  for axis in 1, 2:
+    shape = [*x.shape]
+    shape[axis : axis + 1] = shape[axis] // 2, 2
+    split = jnp.split(x.reshape(shape), 2, axis + 1)
+    even, odd = (half.squeeze(axis + 1) for half in split)
+    before, after = _neighbours(odd, axis)[0], _neighbours(even, axis)[1]
+    x = 0.375 * (even + odd) + 0.125 * (before + after)
+  return x
+
+
+class Block(nn.Module):
+  """x + W3 act(b2 + W2 act(b1 + W1 x)), W2 grouped, act leaky ReLU .2.
+
+  Fix-up initialisation (Zhang et al. 2019): W3 = 0, so that a block starts as
+  the identity, and W1 and W2 have the gain sqrt(2 / 1.04) L^(-1/4).
+
+  Attributes:
+    num_blocks: L, of the whole network.
+    group_size: channels of a group of W2.
+    expansion: channels of W2 by those of x.
+  """
+
+  num_blocks: int
+  group_size: int
+  expansion: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[N, H, W, C]` to the same shape."""
+    gain = 2 / 1.04 * self.num_blocks**-0.5  # Of the variance.
+    init = nn.initializers.variance_scaling(gain, "fan_in", "normal")
+    width = self.expansion * x.shape[-1]
+    groups = width // self.group_size
+    y = layers.Conv(width, 1, kernel_init=init)(x)
+    y = jax.nn.leaky_relu(y, 0.2)
+    y = layers.Conv(width, 3, groups=groups, kernel_init=init)(y)
+    y = jax.nn.leaky_relu(y, 0.2)
+    zeros = nn.initializers.zeros_init()
+    return x + _Conv1x1(x.shape[-1], kernel_init=zeros)(y)
+
+
+def _stage(net, x: jax.Array) -> jax.Array:
+  """Applies the blocks of one resolution, with the fields of `net`."""
+  total = net.num_blocks * len(net.widths)
+  for _ in range(net.num_blocks):
+    x = Block(total, net.group_size, net.expansion)(x)
+  return x
+
+
+def _embed(net, labels, features: int, init) -> jax.Array:
+  """Returns a learned vector `[N, features]` of each label."""
+  if labels is None or not net.num_classes:
+    raise errors.UserError(
+      "net 'r3gan' with conditional=True needs labels: set conditional=False, "
+      "or choose a dataset that has labels"
+    )
+  return nn.Embed(net.num_classes, features, embedding_init=init)(labels)
+
+
+def _check(net) -> None:
+  shape, widths = net.image_shape, net.widths
+  side = 4 * 2 ** (len(widths) - 1)
+  if len(shape) != 3 or not shape[0] == shape[1] == side:
+    raise errors.UserError(
+      f"net 'r3gan' with {len(widths)} widths is for square images of {side} "
+      f"pixels, not {list(shape)}; a width more doubles the side: 4 widths for "
+      "32, 5 for 64, 7 for 256"
+    )
+  for width in widths:
+    if net.expansion * width % net.group_size:
+      raise errors.UserError(
+        f"net 'r3gan': {net.expansion} x {width} channels are not divisible "
+        f"into groups of {net.group_size}; change widths or group_size"
+      )
+
+
+class Generator(nn.Module):
+  """z -> learned 4x4 basis -> stages, doubling the resolution -> image.
+
+  Attributes:
+    image_shape: `(H, W, C)`, square: 4 pixels, doubled once less than there
+      are `widths`.
+    num_classes: of the labels, if `conditional`.
+    axis_name: unused.
+    widths: channels of the stages, the lowest resolution first.
+    num_blocks: of each stage.
+    group_size: channels of a group in the 3x3 convolutions; 32 on ImageNet.
+    expansion: of the channels within a block.
+    conditional: whether labels matter.
+    embed_dim: of a label, beside z.
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int = 0
+  axis_name: str | None = None
+  widths: tuple[int, ...] = (768, 768, 768, 768)
+  num_blocks: int = 2
+  group_size: int = 16
+  expansion: int = 2
+  conditional: bool = False
+  embed_dim: int = 64
+
+  @nn.compact
+  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+    """Maps `z [N, z_dim]` to images `[N, H, W, C]`."""
+    del train
+    _check(self)
+    if self.conditional:
+      embedded = _embed(self, labels, self.embed_dim, _init)
+      z = jnp.concatenate([z, embedded], -1)
+    shape = (4, 4, self.widths[0])
+    basis = self.param("basis", nn.initializers.normal(1.0), shape)
+    scale = _Linear(self.widths[0])(z)
+    x = _stage(self, jnp.einsum("nc,hwc->nhwc", scale, basis))
+    for width in self.widths[1:]:
+      if width != x.shape[-1]:
+        x = _Conv1x1(width)(x)
+      x = _stage(self, fir_up(x))
+    return _Conv1x1(self.image_shape[2])(x)
+
+
+class Discriminator(nn.Module):
+  """image -> stages, halving the resolution -> 4x4 basis -> logit.
+
+  Attributes:
+    image_shape: as the generator's.
+    num_classes: of the labels, if `conditional`.
+    axis_name: unused.
+    widths: channels of the stages in the generator's order: this network goes
+      through them from the last to the first.
+    num_blocks: of each stage.
+    group_size: channels of a group in the 3x3 convolutions.
+    expansion: of the channels within a block.
+    conditional: whether the logit is the product of the features and a vector
+      of the label, as many as `widths[0]`.
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int = 0
+  axis_name: str | None = None
+  widths: tuple[int, ...] = (768, 768, 768, 768)
+  num_blocks: int = 2
+  group_size: int = 16
+  expansion: int = 2
+  conditional: bool = False
+
+  @nn.compact
+  def __call__(self, images: jax.Array, labels=None, train: bool = True):
+    """Maps images `[N, H, W, C]` to logits `[N]`."""
+    del train
+    _check(self)
+    x = _stage(self, _Conv1x1(self.widths[-1])(images))
+    for width in self.widths[-2::-1]:
+      x = fir_down(x)
+      if width != x.shape[-1]:
+        x = _Conv1x1(width)(x)
+      x = _stage(self, x)
+    # A depthwise convolution of 4x4 pixels with as large a kernel.
+    shape = (4, 4, self.widths[0])
+    basis = self.param("basis", nn.initializers.normal(0.25), shape)
+    x = jnp.einsum("nhwc,hwc->nc", x, basis)
+    if not self.conditional:
+      return _Linear(1)(x)[:, 0]
+    dim = self.widths[0]
+    init = nn.initializers.variance_scaling(1 / dim, "fan_in", "normal")
+    return (_Linear(dim)(x) * _embed(self, labels, dim, init)).sum(-1)

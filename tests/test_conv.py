@@ -1,0 +1,128 @@
+"""Each fast form equals the plain one: values, first, second derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganjax.nets import conv, layers
+
+BATCH, PIXELS = 4, 8
+
+# name -> (function of image and kernel, size of the kernel)
+FORMS = {
+  "1x1": (conv.conv, 1),
+  "3x3": (lambda x, k: conv.conv(x, k, padding=1), 3),
+  "5x5": (lambda x, k: conv.conv(x, k, padding=2), 5),
+  "4x4 stride 2": (lambda x, k: conv.conv(x, k, 2, 1), 4),
+  "5x5 stride 3": (lambda x, k: conv.conv(x, k, 3, 1), 5),
+  "transposed 4x4": (conv.conv_transpose_4x4, 4),
+  "upsample, 1x1": (conv.upsample_conv, 1),
+  "upsample, 3x3": (conv.upsample_conv, 3),
+  "upsample, 5x5": (conv.upsample_conv, 5),
+  "1x1, pool": (conv.conv_pool, 1),
+  "3x3, pool": (conv.conv_pool, 3),
+}
+
+
+def derivatives(function):
+  """Returns (x, k) -> value, first and second derivatives, compiled."""
+
+  def first(x, k):
+    # A sine, so that second derivatives are not those of a polynomial.
+    loss = lambda x, k: jnp.sum(jnp.sin(function(x, k)))
+    return jax.grad(loss, (0, 1))(x, k)
+
+  def second(x, k):
+    square = lambda x, k: sum(jnp.sum(g**2) for g in first(x, k))
+    return jax.grad(square, (0, 1))(x, k)
+
+  return jax.jit(lambda x, k: (function(x, k), first(x, k), second(x, k)))
+
+
+def close(ours, theirs, tolerance=1e-5):
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+def draw(size, channels_in, channels_out):
+  x_key, k_key = jax.random.split(jax.random.key(0))
+  x = jax.random.normal(x_key, (BATCH, PIXELS, PIXELS, channels_in))
+  shape = (size, size, channels_in, channels_out)
+  scale = (size**2 * channels_in) ** -0.5
+  return x, scale * jax.random.normal(k_key, shape)
+
+
+# Few channels on either side take forms of their own.
+@pytest.mark.parametrize("channels", [(5, 6), (3, 5), (5, 3)])
+@pytest.mark.parametrize("name", FORMS)
+def test_fast_equals_plain(name, channels, monkeypatch):
+  function, size = FORMS[name]
+  args = draw(size, *channels)
+  monkeypatch.setattr(conv, "CACHED", 64)  # Cuts even this batch in parts.
+  ours = derivatives(function)(*args)
+  with conv.plain():
+    theirs = derivatives(function)(*args)
+  close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["3x3", "upsample, 3x3", "3x3, pool"])
+def test_other_platforms_equal_plain(name, monkeypatch):
+  """The fused forms without those of CPU."""
+  function, size = FORMS[name]
+  args = draw(size, 5, 6)
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  ours = derivatives(function)(*args)
+  with conv.plain():
+    theirs = derivatives(function)(*args)
+  close(ours, theirs)
+
+
+def test_plain_is_what_papers_write():
+  """Else the two sides of the tests above would be the same one."""
+  x, k = draw(3, 5, 6)
+  with conv.plain():
+    plain = jax.make_jaxpr(lambda x, k: conv.upsample_conv(x, k))(x, k)
+  (eqn,) = (e for e in plain.eqns if "conv_general" in str(e.primitive))
+  assert eqn.invars[0].aval.shape == (BATCH, 2 * PIXELS, 2 * PIXELS, 5)
+  assert conv._form == "fast"
+
+
+def test_upsample_and_pool_by_hand():
+  x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+  up = conv.upsample(x)[0, :, :, 0]
+  np.testing.assert_array_equal(up[0], [1, 1, 2, 2])
+  np.testing.assert_array_equal(up[:, 3], [2, 2, 4, 4])
+  assert conv.pool(x).item() == 2.5
+  np.testing.assert_array_equal(conv.pool(conv.upsample(x)), x)
+
+
+def test_a_fused_layer_has_the_parameters_of_the_plain():
+  x, _ = draw(3, 5, 6)
+  shapes = {
+    resample: jax.tree.map(
+      jnp.shape, layers.Conv(6, resample=resample).init(jax.random.key(0), x)
+    )
+    for resample in ("", "up", "down")
+  }
+  assert shapes[""] == shapes["up"] == shapes["down"]
+  assert shapes[""]["params"] == {"kernel": (3, 3, 5, 6), "bias": (6,)}
+
+
+def test_groups_do_not_mix():
+  x, _ = draw(3, 4, 4)
+  layer = layers.Conv(4, groups=2)
+  variables = layer.init(jax.random.key(0), x)
+  assert variables["params"]["kernel"].shape == (3, 3, 2, 4)
+  one = layer.apply(variables, x.at[..., 2:].set(0.0))
+  np.testing.assert_allclose(
+    one[..., :2], layer.apply(variables, x)[..., :2], atol=1e-6
+  )
+  assert not np.allclose(one[..., 2:], layer.apply(variables, x)[..., 2:])
+
+
+def test_the_batch_is_cut_where_patches_leave_the_cache():
+  assert conv._num_parts((64, 16, 16, 8)) == 8
+  assert conv._num_parts((64, 32, 32, 8)) == 32
+  assert conv._num_parts((64, 4, 4, 8)) == 1
+  assert conv._num_parts((3, 32, 32, 8)) == 1  # 3 has no part in 2.
