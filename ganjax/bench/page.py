@@ -1,0 +1,108 @@
+"""The page of the measurements; what is written below a line stays."""
+
+import pathlib
+import textwrap
+from typing import Any
+
+MARKER = (
+  "<!-- By hand from here on: `python -m ganjax.bench --all` keeps it. -->"
+)
+COLUMNS = (
+  "experiment",
+  "form",
+  "ms a step (quartiles)",
+  "images/s",
+  "GFLOP a step",
+  "of the dense rate",
+  "compilation, s",
+  "memory, GB",
+  "plain / fast",
+)
+
+
+def best(runs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+  """Returns (experiment, form) -> its fastest run."""
+  chosen = {}
+  for run in sorted(runs, key=lambda run: -run["ms"]):
+    chosen[run["config"], run["form"]] = run
+  # In the order in which they were run, not in that of their speed.
+  order = dict.fromkeys((run["config"], run["form"]) for run in runs)
+  return {key: chosen[key] for key in order}
+
+
+def row(run: dict[str, Any], plain: dict[str, Any] | None) -> list[str]:
+  """Returns the cells of a run; `plain` is the run to compare it with."""
+  low, high = run["ms_quartiles"]
+  ratio = ""
+  if plain and run["form"] == "fast":
+    ratio = f"{plain['ms'] / run['ms']:.2f}"
+  return [
+    run["config"],
+    run["form"],
+    f"{number(run['ms'])} ({number(low)}-{number(high)})",
+    number(run["images_per_sec"]),
+    number(run["flops"] / 1e9),
+    f"{100 * run['share']:.0f} %",
+    number(run["compile_s"]),
+    f"{run['peak_bytes'] / 1e9:.2f}",
+    ratio,
+  ]
+
+
+def number(value: float) -> str:
+  """Returns three digits, or all before the point."""
+  return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def text(document: dict[str, Any]) -> str:
+  """Returns the page down to the marker."""
+  runs, first = document["runs"], document["runs"][0]
+  rates = [run["dense_gflops_per_s"] for run in runs]
+  versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
+  where = f"{first['devices']} {first['device']}"
+  if first["device"] == "cpu":
+    where = f"{first['cores']} CPU cores"
+  commit = first["commit"] or "unknown"
+  commit = commit[:12] + "+" * (len(commit) > 12 and commit.endswith("+"))
+  made = (
+    f"`{document['command']}` on {where}, {versions}, commit {commit}, "
+    f"{first['time'][:10]}."
+  )
+  how = (
+    "A step is a whole one of training: all updates of the discriminator and "
+    "one of the generator, each step awaited. Times are medians with "
+    f"quartiles of {first['steps']} steps or more, in a process of its own; "
+    "the forms were run in turn, twice, and the faster run of each is shown. "
+    "Plain is every convolution as it is written, fast is what training uses. "
+    "GFLOP are those of matrix products and convolutions, without zeros of "
+    "dilations; where plain does more of them, as between upsampled pixels "
+    "that are equal, its share of the dense rate is no merit. The dense rate "
+    "is that of a large square matrix product in the same process: "
+    f"{number(min(rates))} to {number(max(rates))} GFLOP/s. "
+    "Compilation is that of a first start, without a cache; memory is "
+    f"the peak ({first['peak_of']})."
+  )
+  table = best(runs)
+  lines = ["# Speed", "", _fill(made), "", _fill(how), ""]
+  lines += [_line(COLUMNS), "|" + "---|" * len(COLUMNS)]
+  for (config, _), run in table.items():
+    lines.append(_line(row(run, table.get((config, "plain")))))
+  return "\n".join([*lines, "", "All runs are in `speed.json`.", ""])
+
+
+def write(path: pathlib.Path, document: dict[str, Any]) -> None:
+  """Writes the page anew, but for what stands below the marker."""
+  old = path.read_text(encoding="utf-8") if path.exists() else ""
+  _, _, kept = old.partition(MARKER)
+  page = f"{text(document)}\n{MARKER}{kept or chr(10)}"
+  path.write_text(page, encoding="utf-8")
+
+
+def _line(cells) -> str:
+  return f"| {' | '.join(cells)} |"
+
+
+def _fill(words: str) -> str:
+  return textwrap.fill(
+    words, 80, break_on_hyphens=False, break_long_words=False
+  )

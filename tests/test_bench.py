@@ -1,0 +1,324 @@
+"""What a measurement says, and the page of many."""
+
+import contextlib
+import io
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ganjax import configs
+from ganjax.bench import __main__ as bench
+from ganjax.bench import measure, page, trace
+from ganjax.nets import conv
+
+
+def test_flops_of_the_dcgan_step():
+  """Each layer of the 32-pixel nets once by hand, then who passes which."""
+  batch = 64
+  first = 2 * batch * 128 * (4 * 4 * 512)  # z -> 4x4
+  ups = ((4, 512, 256), (8, 256, 128), (16, 128, 3))
+  g = first + sum(2 * batch * s * s * 16 * m * n for s, m, n in ups)
+  downs = ((16, 3, 64), (8, 64, 128), (4, 128, 256))
+  d_layers = [2 * batch * s * s * 16 * m * n for s, m, n in downs]
+  d = sum(d_layers) + 2 * batch * 4 * 4 * 256
+  # G draws; D judges two batches, and each layer takes the gradients of its
+  # weights and its inputs, but those of the images.
+  d_step = g + 3 * 2 * d - 2 * d_layers[0]
+  # D judges fakes, the gradient passes it, and then G, but not to z.
+  g_step = g + 2 * d + (2 * g - first)
+  config = configs.resolve(configs.load("cifar_dcgan"))
+  arrays = measure.load_arrays(config)
+  count = measure.count_flops(config, arrays)
+  assert count == (d_step + g_step, 0)
+  assert count.flops == 53_355_741_184
+
+
+def test_flops_of_a_lazy_penalty_are_a_mean():
+  def count(penalties):
+    config = configs.load("digits_mlp:smoke")
+    config.penalties = penalties
+    config = configs.resolve(config)
+    return measure.count_flops(config, measure.load_arrays(config)).flops
+
+  never, always = count({}), count(dict(r1=dict(every=1)))
+  assert always > never
+  expected = (3 * never + always) / 4
+  assert count(dict(r1=dict(every=4))) == round(expected)
+
+
+@pytest.fixture(scope="module")
+def small():
+  """Small matrices for the dense rate."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(measure.PRODUCT_SIZE, "cpu", 256)
+    yield
+
+
+SPEC, FLAGS = "digits_mlp:smoke", ["--config.d_steps_per_g_step=2"]
+
+
+@pytest.fixture(scope="module")
+def printed(small, tmp_path_factory):
+  """What the command says of a tiny experiment, and what is in its trace."""
+  folder = tmp_path_factory.mktemp("bench")
+  output = io.StringIO()
+  with contextlib.chdir(folder), contextlib.redirect_stdout(output):
+    argv = [f"--config={SPEC}", "--steps=4", "--profile=trace", *FLAGS]
+    assert bench.main(argv) == 0
+  # Nothing but the trace is left behind.
+  assert [path.name for path in folder.iterdir()] == ["trace"]
+  return output.getvalue(), trace.read(str(folder / "trace"), 3)
+
+
+def test_the_record(printed):
+  record = json.loads(printed[0].splitlines()[-1])
+  assert record["config"] == SPEC and record["overrides"] == FLAGS
+  assert (record["form"], record["precision"]) == ("fast", "float32")
+  assert (record["batch_size"], record["d_steps"]) == (8, 2)
+  assert (record["device"], record["devices"]) == ("cpu", 4)
+  low, high = record["ms_quartiles"]
+  assert 0 < record["ms_min"] <= low <= record["ms"] <= high
+  assert record["steps"] == 4
+  seconds = record["ms"] / 1e3
+  # Two updates of D, of 8 real images each.
+  assert record["images_per_sec"] == pytest.approx(16 / seconds)
+  assert record["compile_s"] > seconds
+  assert 1e8 < record["peak_bytes"] < 1e11
+  config = configs.load(SPEC)
+  config.d_steps_per_g_step = 2
+  config = configs.resolve(config)
+  count = measure.count_flops(config, configs.load_data(config, "train"))
+  assert record["flops"] == count.flops and record["open_loops"] == 0
+  rate = record["dense_gflops_per_s"]
+  assert 0.01 < rate < 1e6
+  share = count.flops / 1e9 / seconds / rate
+  assert record["share"] == pytest.approx(share) and 0 < share < 1.5
+  versions = record["versions"]
+  assert versions["jax"] == jax.__version__ and all(versions.values())
+
+
+def test_what_people_see(printed):
+  text, ops = printed
+  *lines, _ = text.splitlines()
+  words = " ".join(" ".join(lines).split())
+  for text in (SPEC, "the median of 4", "GFLOP a step", "with compilation"):
+    assert text in words
+  assert any("dot" in name or "fusion" in name for name in ops)
+  # The longest stand in the table, the number of all below it.
+  names = list(ops)
+  assert all(name in words for name in names[: bench.NUM_OPS])
+  assert f"{len(ops)} operations," in words
+
+
+def stub(monkeypatch, lazy, call, per_call=1):
+  """Replaces the step of `digits_mlp:smoke`, of 2 batches of 8 real images."""
+  config = configs.resolve(configs.load("digits_mlp:smoke"))
+  arrays = measure.load_arrays(config)
+  system = configs.build(config, (8, 8, 1), 10)
+  system = system._replace(batches_per_step=2, lazy=lazy)
+  built = system, None, call, per_call
+  monkeypatch.setattr(measure, "build_step", lambda *_: built)
+  return config, arrays
+
+
+class Clock:
+  """Each look at it takes a second, and each step what it is told to."""
+
+  def __init__(self, seconds):
+    self.now, self.seconds = 0.0, iter(seconds)
+
+  def perf_counter(self):
+    self.now += 1.0
+    return self.now
+
+  def step(self, state, i):
+    del state, i
+    self.now += next(self.seconds)
+    return None, {}
+
+
+def test_times(small, monkeypatch):
+  """The first call takes longer: that is compilation, in no step."""
+  clock = Clock([100, 3, 3, 2, 4, 9, 3])
+  monkeypatch.setattr(measure, "time", clock)
+  seen = []
+  show = lambda *args: seen.append(args)
+  config, arrays = stub(monkeypatch, {}, clock.step)
+  record, ops = measure.measure(config, arrays, 5, show=show)
+  assert record["ms"] == 4000 and record["ms_min"] == 3000
+  assert record["ms_quartiles"] == [4000, 5000]
+  assert record["compile_s"] == 104 - 2 * 4
+  assert record["images_per_sec"] == 2 * 8 / 4
+  assert record["dense_gflops_per_s"] == 2 * 256**3 / 1e9
+  assert record["share"] == record["flops"] / 4 / (2 * 256**3)
+  assert seen == [(i, 5) for i in range(6)] and ops == {}
+
+
+def test_a_lazy_penalty_counts_for_its_share_of_the_steps(small, monkeypatch):
+  """Every other step takes 4 s more, so a step 2: no median would see it."""
+  clock = Clock([50, 60, 9, *[0, 4] * 3])
+  monkeypatch.setattr(measure, "time", clock)
+  config, arrays = stub(monkeypatch, {"r1": 2}, clock.step)
+  record, _ = measure.measure(config, arrays, 1)
+  assert record["steps"] == 6 and record["ms"] == 3000
+  assert record["compile_s"] == 120 - 3 * 3
+
+
+def test_many_steps_a_call(small, monkeypatch):
+  """The time of a call is that of the steps that it makes."""
+  clock = Clock([99, 9, 9, 7, 19])
+  monkeypatch.setattr(measure, "time", clock)
+  config, arrays = stub(monkeypatch, {}, clock.step, 10)
+  record, _ = measure.measure(config, arrays, 1)
+  assert record["steps"] == 30 and record["ms"] == 1000
+  assert record["images_per_sec"] == 2 * 8
+  assert record["compile_s"] == 109 - 20
+
+
+def test_plain_convolutions_are_asked_for(small, monkeypatch):
+  inside = []
+
+  @contextlib.contextmanager
+  def plain():
+    inside.append("plain")
+    yield
+    inside.clear()
+
+  seen = []
+  step = lambda state, i: (seen.append((i, *inside)), {})
+  monkeypatch.setattr(conv, "plain", plain, raising=False)
+  config, arrays = stub(monkeypatch, {}, step)
+  assert measure.measure(config, arrays, 1)[0]["form"] == "fast"
+  assert seen == [(0,), (1,), (2,)]
+  assert measure.measure(config, arrays, 1, plain=True)[0]["form"] == "plain"
+  assert seen[3:] == [(i, "plain") for i in range(3)]
+
+
+def test_nothing_is_loaded_where_the_shape_is_known():
+  def load(spec, *args, **options):
+    config = configs.load(spec)
+    config.dataset.update(options)
+    return measure.load_arrays(configs.resolve(config), *args)
+
+  cifar = load("cifar_dcgan")
+  assert cifar.images.shape[1:] == (32, 32, 3)
+  assert cifar.images.dtype == np.uint8 and cifar.images.std() > 70
+  assert cifar.num_classes == 10 and set(cifar.labels) == set(range(10))
+  assert load("mnist_mlp").images.shape[1:] == (28, 28, 1)
+  assert load("cifar_dcgan", size=64).images.shape[1:] == (64, 64, 3)
+  faces = load("cifar_dcgan", (48, 48, 3), builder="faces")
+  assert faces.images.shape[1:] == (48, 48, 3) and faces.labels is None
+  assert load("toy_ring").images.shape[1:] == (2,)
+
+
+MISTAKES = {
+  "--config=digits_dcgn": "unknown experiment 'digits_dcgn'; did you mean",
+  "--config.generator.widht=8": "did you mean 'width'",
+  "--config.batch_size=9": "not divisible by the 4 devices",
+  "--steps=0": "--steps 0 must be 1 or more",
+  "--workdir=x": "unexpected argument '--workdir=x'",
+  "--all --plain": "--all has its own experiments",
+}
+
+
+@pytest.mark.parametrize("flags", MISTAKES)
+def test_mistakes_end_in_one_line(flags, capsys):
+  assert bench.main(flags.split()) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: ") and error.count("\n") == 1
+  assert MISTAKES[flags] in error
+
+
+def test_a_shape_that_is_none(capsys):
+  with pytest.raises(SystemExit, match="2"):
+    bench.main(["--image-shape=32,x"])
+  error = capsys.readouterr().err
+  assert "'32,x' must be like 32,32,3" in error and error.count("\n") == 1
+
+
+def event(name, start, length, thread=1, **args):
+  place = dict(pid=1, tid=thread, ph="X", name=name)
+  return place | dict(ts=start, dur=length, args=args)
+
+
+def test_self_times():
+  """An operation's own time is without those that run inside it."""
+  ops = [
+    event("call", 0, 100, hlo_op="call"),
+    event("dot", 10, 30, hlo_op="dot"),
+    event("while", 50, 40, hlo_op="while"),
+    event("dot", 60, 20, hlo_op="dot"),
+    event("dot", 100, 5, hlo_op="dot"),
+    event("conv", 20, 60, thread=2, hlo_op="conv"),
+    event("Execute", 0, 500),
+  ]
+  own = trace.self_times(ops)
+  assert own == {"conv": 60, "dot": 55, "call": 30, "while": 20}
+  assert list(own) == ["conv", "dot", "call", "while"]
+  # A line of operations, where there is one, is all that is looked at.
+  name = dict(name="XLA Ops")
+  line = dict(pid=1, tid=3, ph="M", name="thread_name", args=name)
+  assert trace.self_times([line, *ops, event("fusion", 0, 7, thread=3)]) == {
+    "fusion": 7
+  }
+
+
+def fake_run(flags):
+  """A record as of `measure_one`; plain takes twice as long."""
+  fast, name = "--plain" not in flags, flags[1]
+  fake_run.calls.append((name, fast))
+  ms = (100 if fast else 200) + len(fake_run.calls)
+  return dict(
+    config=name,
+    form="fast" if fast else "plain",
+    steps=20,
+    ms=ms,
+    ms_quartiles=[ms - 1, ms + 1],
+    images_per_sec=640.0,
+    flops=53_355_741_184,
+    share=0.58,
+    compile_s=12.34,
+    peak_bytes=2_500_000_000,
+    peak_of="device",
+    dense_gflops_per_s=400.0,
+    device="cpu",
+    devices=1,
+    cores=2,
+    versions=dict(jax="0.10.2"),
+    commit="0123456789abcdef+",
+    time="2026-01-02T03:04:05+00:00",
+  )
+
+
+def test_all(tmp_path, monkeypatch, capsys):
+  """Both forms in turn, the faster run of each on the page; prose stays."""
+  fake_run.calls = []
+  monkeypatch.setattr(bench, "_run", fake_run)
+  argv = ["--all", f"--out={tmp_path}"]
+  assert bench.main(argv) == 0
+  assert fake_run.calls[:4] == [("cifar_dcgan", fast) for fast in [1, 0, 1, 0]]
+  names = bench.CONFIGS.split()
+  assert len(fake_run.calls) == 4 * len(names)
+  text = (tmp_path / "speed.md").read_text()
+  assert text.count("\n| ") == 1 + 2 * len(names) and page.MARKER in text
+  assert "commit 0123456789ab+" in " ".join(text.split())
+  row = "| cifar_dcgan | fast | 101 (100-102) | 640 | 53.4 | 58 % | 12.3 | "
+  assert row + "2.50 | 2.00 |" in text
+  runs = json.loads((tmp_path / "speed.json").read_text())["runs"]
+  assert len(runs) == len(fake_run.calls)
+
+  # Written by hand, and then measured anew.
+  prose = "\n\nWhat it means: **much**.\n"
+  before, _, _ = text.partition(page.MARKER)
+  old = before.replace("640", "639") + page.MARKER + prose
+  (tmp_path / "speed.md").write_text(old)
+  fake_run.calls = []
+  assert bench.main(argv) == 0
+  assert (tmp_path / "speed.md").read_text() == before + page.MARKER + prose
+  assert "20 measurements" in capsys.readouterr().out
+
+
+def test_the_names_of_all_are_experiments():
+  assert set(bench.CONFIGS.split()) <= configs.experiments().keys()
