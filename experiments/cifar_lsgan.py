@@ -1,7 +1,9 @@
 """LSGAN on CIFAR-10: least squares with the targets 0, 1, 1.
 
-Mao et al. 2017 (https://arxiv.org/abs/1611.04076), eq. 9; the other numbers
-are those of `cifar_dcgan`.
+Mao et al. 2017 (https://arxiv.org/abs/1611.04076), eq. 9, in the stable
+setting of the relativistic GAN (Jolicoeur-Martineau 2018,
+https://arxiv.org/abs/1807.00734), as in `cifar_rsgan`; RaLSGAN is
+`--config.loss.relativism=average`.
 
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/cifar_lsgan.py
@@ -15,8 +17,8 @@ from ganjax import configs
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Returns `cifar_dcgan` with what this experiment changes."""
-  config = configs.load(f"cifar_dcgan:{arg}")
+  """Returns `cifar_rsgan` with what this experiment changes."""
+  config = configs.load(f"cifar_rsgan:{arg}")
   config.loss = dict(
     name="least_squares",
     fake_target=0.0,

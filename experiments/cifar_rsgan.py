@@ -1,14 +1,17 @@
 """RSGAN on CIFAR-10: each real image against one fake.
 
 Jolicoeur-Martineau 2018 (https://arxiv.org/abs/1807.00734), the stable setting
-of the authors' code: spectral norm on all but the last layer, batches of 32,
-Adam with 2e-4 and .5 / .999. The nets are those of `cifar_dcgan`, not the
-paper's standard CNN.
+of the author's code: the standard CNN, spectral norm on all but D's last
+layer, batches of 32, Adam with 2e-4 and .5 / .999. The other losses of the
+paper's table are `--config.loss.name=hinge` and the like, with
+`--config.loss.relativism=none`, `pairing` or `average`.
 
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/cifar_rsgan.py
 
-Expected: not run to its end yet, see results/README.md; for a GPU.
+As there, samples are normalised by the statistics of their own batch. Expected:
+the paper's FID is 36.6, in Inception's features, here it is in those of a
+classifier. Not run to its end yet, see results/README.md; for a GPU.
 """
 
 import ml_collections
@@ -21,6 +24,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = configs.load(f"cifar_dcgan:{arg}")
   config.batch_size = 32
   config.loss.relativism = "pairing"
-  config.discriminator.update(norm="spectral", spectral_skip=("head",))
+  cnn = dict(name="cnn", width=config.discriminator.width)
+  config.generator = cnn
+  config.discriminator = cnn | dict(norm="spectral")
   config.ema.decay = 0.0
+  config.system.statistics = "batch"
   return config

@@ -8,7 +8,7 @@ does not learn the distortions. An example depends on its image and key alone.
 import functools
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,14 @@ class Augmentation(NamedTuple):
     update: `(memory, overfitting, num_images) -> memory`, once a D step, with
       the mean of sign(D(x) - 1/2) over the global batch's real images.
     probability: `memory -> p`, a scalar in [0, 1] for `apply`.
+    at: step -> the augmentation then, where a number follows a schedule.
   """
 
   apply: Callable[..., jax.Array]
-  memory: dict[str, np.float32]
+  memory: dict[str, Any]
   update: Callable[..., dict]
   probability: Callable[[dict], jax.Array]
+  at: Callable[[Any], Any] | None = None
 
 
 def _fixed(apply: Callable[..., jax.Array], p: float) -> Augmentation:
@@ -282,7 +284,7 @@ def ada(
     policy: as for `pipe`.
   """
   names = ("p", "overfitting", "num_images", "num_steps")
-  memory = dict.fromkeys(names, np.float32(0)) | {"p": np.float32(initial_p)}
+  memory = dict.fromkeys(names, np.float32(0)) | {"p": jnp.float32(initial_p)}
 
   def update(memory, overfitting, num_images):
     p, *sums = (memory[name] for name in names)
@@ -294,6 +296,5 @@ def ada(
     sums = (jnp.where(due, 0.0, x) for x in sums)
     return dict(zip(names, (p, *sums), strict=True))
 
-  return Augmentation(
-    pipe(0.0, policy).apply, memory, update, lambda memory: memory["p"]
-  )
+  p_of = lambda memory: memory["p"]
+  return Augmentation(pipe(0.0, policy).apply, memory, update, p_of)

@@ -41,9 +41,12 @@ DEFAULTS = dict(
   seed=0,
   d_steps_per_g_step=1,
   scaling="symmetric",
+  precision="float32",
+  steps_per_dispatch=0,
   log_every=100,
   stop_when="",
-  ema=dict(decay=0.0),
+  start_from="",
+  ema=dict(decay=0.0, half_life=0.0),
   samples=dict(every=1000, num=64),
   checkpoint=dict(every=1000, keep=3, best=""),
 )
@@ -71,7 +74,10 @@ DICTS: dict[str, tuple[Callable[[str], Callable], dict[str, Any]]] = {
 # Arguments that ganjax gives, so that a section may not.
 GIVEN = PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
 GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "labels"}
-GIVEN |= {"penalties"}
+GIVEN |= {"penalties", "precision"}
+PRECISIONS = ("float32", "bfloat16")
+# Sections whose numbers may follow schedules over generator steps.
+SCHEDULED = {*OPTIMIZERS, "augment", "penalties"}
 # Where a factory `get` takes arguments beside those of what is named.
 GENERAL = {"loss": losses.get} | dict.fromkeys(OPTIMIZERS, optimizers.get)
 
@@ -146,6 +152,13 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
   for section in dicts:
     result[section] = _resolve_dict(section, given.get(section, {}))
   health.names_of(result["stop_when"])
+  if result["ema"]["decay"] and result["ema"]["half_life"]:
+    raise errors.UserError(
+      "config.ema.decay and config.ema.half_life exclude each other: set one "
+      "of them to 0"
+    )
+  if result["precision"] not in PRECISIONS:
+    raise errors.unknown("config.precision", result["precision"], PRECISIONS)
   best = result["checkpoint"]["best"]
   if best and best not in result["evals"]:
     raise errors.UserError(
@@ -173,7 +186,7 @@ def _resolve_named(section: str, spec: Any, name: str | None) -> dict:
   if name:
     new = {k: v for k, v in new.items() if k in found or k == "name"}
   expected = {"name": new["name"], **found}
-  return schema.resolve(path, new, expected, section in OPTIMIZERS)
+  return schema.resolve(path, new, expected, section in SCHEDULED)
 
 
 def _resolve_dict(section: str, spec: Any) -> dict:
@@ -182,7 +195,8 @@ def _resolve_dict(section: str, spec: Any) -> dict:
   for name, hyper in schema.check_dict(f"config.{section}", spec).items():
     found = schema.find(f"config.{section}", {"name": name}, find)
     path, known = f"config.{section}.{name}", {**general}
-    result[name] = schema.resolve(path, hyper, known | schema.of(found, GIVEN))
+    known |= schema.of(found, GIVEN)
+    result[name] = schema.resolve(path, hyper, known, section in SCHEDULED)
   return result
 
 
@@ -231,19 +245,25 @@ def build(
     **{role: functools.partial(net, role=role) for role in NETS},
     **dict.fromkeys(OPTIMIZERS, optimizers.get),
     "loss": losses.get,
-    "augment": lambda name, **hyper: augment.AUGMENTATIONS[name](**hyper),
+    "augment": lambda name, **hyper: optimizers.follow(
+      augment.AUGMENTATIONS[name], **hyper
+    ),
   }
   parts = {k: make(**spec[k]) for k, make in makers.items() if k in spec}
   if "penalties" in spec:
     named = spec["penalties"].items()
-    parts["penalties"] = {k: penalties.get(k, **hyper) for k, hyper in named}
+    parts["penalties"] = {
+      k: optimizers.follow(functools.partial(penalties.get, k), **hyper)
+      for k, hyper in named
+    }
   name = spec["system"].pop("name")
   make = systems.find(name).make
   taken = inspect.signature(make).parameters
   general = {
     "axis_name": (axis_name, axis_name),
     "d_steps_per_g_step": (config.d_steps_per_g_step, 1),
-    "ema_decay": (config.ema.decay, 0.0),
+    "precision": (config.precision, "float32"),
+    "ema_decay": (_ema_decay(config.batch_size, **spec["ema"]), 0.0),
   }
   for key, (value, default) in general.items():
     if key in taken:
@@ -253,3 +273,11 @@ def build(
         f"system {name!r} has no {key}: leave it out of the config"
       )
   return make(**parts, **spec["system"])
+
+
+def _ema_decay(batch_size: int, decay: Any, half_life: Any):
+  """Returns the decay of the average, a number or a schedule of it."""
+  if half_life:
+    return optimizers.half_life_decay(half_life, batch_size)
+  scheduled = isinstance(decay, Mapping)
+  return optimizers.get_schedule(**decay) if scheduled else decay

@@ -3,6 +3,7 @@
 A spec is a dict with `name` and the optimizer's own arguments. A number may
 itself be a spec, of a schedule over updates:
 `dict(name="adam", learning_rate=dict(name="cosine_decay_schedule", ...))`.
+So may numbers of other parts be: see `follow` and `half_life_decay`.
 """
 
 import inspect
@@ -44,6 +45,7 @@ def get(
   name: str,
   clip_gradients: float | None = None,
   clip_weights: float | None = None,
+  max_column_norm: float | None = None,
   **hyper: Any,
 ) -> optax.GradientTransformation:
   """Returns the optimizer of a spec.
@@ -53,6 +55,8 @@ def get(
     clip_gradients: the largest norm that all gradients together may have.
     clip_weights: the largest absolute value of a parameter after a step, as in
       WGAN (Arjovsky et al. 2017, algorithm 1: 0.01).
+    max_column_norm: the largest norm of a unit's incoming weights after a
+      step (Goodfellow et al. 2014's TFD nets: 1.9365).
     **hyper: the optimizer's arguments: numbers, specs of schedules, or None
       for those that are left out.
 
@@ -76,6 +80,8 @@ def get(
     optimizer = optax.chain(clip, optimizer)
   if clip_weights is not None:
     optimizer = optax.chain(optimizer, weight_clipping(clip_weights))
+  if max_column_norm is not None:
+    optimizer = optax.chain(optimizer, column_clipping(max_column_norm))
   return optimizer
 
 
@@ -91,10 +97,65 @@ def weight_clipping(limit: float) -> optax.GradientTransformation:
   return optax.stateless(update)
 
 
+def column_clipping(limit: float) -> optax.GradientTransformation:
+  """Shortens updates such that no column of a kernel is longer than `limit`.
+
+  A column of a parameter `kernel [..., out]` holds all weights into one unit,
+  or into one piece of a maxout unit; too long ones keep their direction
+  (Srivastava et al. 2014, section 5.1). Other parameters are left alone.
+  """
+
+  def inside(path, u, p):
+    if path[-1:] != (jax.tree_util.DictKey("kernel"),):
+      return u
+    new = p + u
+    squares = jnp.square(new).sum(tuple(range(p.ndim - 1)), keepdims=True)
+    norms = jnp.maximum(jnp.sqrt(squares), limit)
+    return new * jnp.broadcast_to(limit / norms, p.shape) - p
+
+  def update(updates, params=None):
+    if params is None:
+      raise ValueError("column clipping needs the parameters")
+    return jax.tree_util.tree_map_with_path(inside, updates, params)
+
+  return optax.stateless(update)
+
+
 def get_schedule(name: str, **hyper: Any) -> optax.Schedule:
   """Returns the schedule of a spec: updates so far -> number."""
   given = {k: v for k, v in hyper.items() if v is not None}
   return find_schedule(name)(**given)
+
+
+def follow(make: Callable[..., Any], **hyper: Any) -> Any:
+  """Returns `make(**hyper)`, whose `at(step)` is made of the numbers then.
+
+  Args:
+    make: returns a NamedTuple with a field `at`, a penalty or an augmentation.
+      Inside of a step the numbers of schedules are traced.
+    **hyper: its arguments: values or specs of schedules over generator steps.
+  """
+  schedules = {
+    k: get_schedule(**v) for k, v in hyper.items() if isinstance(v, Mapping)
+  }
+  at = lambda step: make(**hyper | {k: s(step) for k, s in schedules.items()})
+  return at(0)._replace(at=at) if schedules else make(**hyper)
+
+
+def half_life_decay(half_life: Any, batch_size: int) -> optax.Schedule:
+  """Returns the decay of an average that forgets half in so many images.
+
+  .5^(batch_size / half_life), as R3GAN's: 0, a copy, where half_life is 0.
+
+  Args:
+    half_life: real images, or the spec of a schedule of them.
+    batch_size: images of a step.
+  """
+  if isinstance(half_life, Mapping):
+    images = get_schedule(**half_life)
+  else:
+    images = lambda step: half_life
+  return lambda step: jnp.exp2(-batch_size / jnp.float32(images(step)))
 
 
 @OPTIMIZERS.register
@@ -123,5 +184,23 @@ def linear_staircase(
   def schedule(step):
     stairs = jnp.minimum(step // stair_length, num_stairs)
     return init_value + (end_value - init_value) * stairs / num_stairs
+
+  return schedule
+
+
+@SCHEDULES.register
+def cosine(
+  init_value: float, end_value: float, decay_steps: float
+) -> optax.Schedule:
+  """From `init_value` to `end_value` by half a cosine, then constant.
+
+  end + (init - end) (1 + cos(pi t / T)) / 2 with T = `decay_steps`: how R3GAN's
+  numbers change (Huang et al. 2025's code), upwards as well as downwards.
+  """
+
+  def schedule(step):
+    share = jnp.minimum(step / decay_steps, 1.0)
+    fall = (1.0 + jnp.cos(jnp.pi * share)) / 2.0
+    return end_value + (init_value - end_value) * fall
 
   return schedule

@@ -6,6 +6,7 @@ knows how many devices there are. The state goes in and out unstacked: every
 device holds the same one, since every device computes the same update.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.compilation_cache import compilation_cache
 
 AXIS = "devices"
 
@@ -48,26 +50,36 @@ def example_keys(
 def map_step(
   train_step: Callable, prepare: Callable, devices: Sequence[Any]
 ) -> Callable:
-  """Maps a per-device step over `devices`.
+  """Maps one or several per-device steps over `devices`, in one dispatch.
 
   Args:
-    train_step: `(state, batch, key) -> (state, metrics)`, with collectives
-      over `AXIS`.
+    train_step: `(state, batch, key, step) -> (state, metrics)`, with
+      collectives over `AXIS`.
     prepare: `batch -> batch`, from what is stored to what networks see.
     devices: the devices to run on.
 
   Returns:
-    `(state, arrays, indices [num_devices, ...], key, step) -> (state,
-    metrics)`. The batch is gathered from `arrays`, which live on the device.
-    `state` is donated: the one given is not to be used again.
+    `(state, arrays, indices [num_devices, num_steps, ...], key, step) ->
+    (state, metrics)`, the metrics of the last step. Batches are gathered from
+    `arrays`, which live on the device. `state` is donated: the one given is
+    not to be used again. Several steps are a `lax.scan`, in which convolutions
+    are slow on CPU.
   """
 
-  def mapped_step(state, arrays, indices, key, step):
-    batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
-    return train_step(state, prepare(batch), jax.random.fold_in(key, step))
+  def mapped_steps(state, arrays, indices, key, step):
+    def one(state, indices, step):
+      batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
+      key_now = jax.random.fold_in(key, step)
+      return train_step(state, prepare(batch), key_now, step)
+
+    if len(indices) == 1:
+      return one(state, indices[0], step)
+    steps = step + jnp.arange(len(indices))
+    state, rows = lax.scan(lambda s, xs: one(s, *xs), state, (indices, steps))
+    return state, jax.tree.map(lambda x: x[-1], rows)
 
   mapped = jax.pmap(
-    mapped_step,
+    mapped_steps,
     axis_name=AXIS,
     in_axes=(None, None, 0, None, None),
     out_axes=None,  # pyright: ignore[reportArgumentType]
@@ -94,9 +106,43 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
 
 
 def shard(indices: np.ndarray, num_devices: int) -> np.ndarray:
-  """Splits `[k, batch_size]` into `[num_devices, k, batch_size / devices]`."""
-  parts = np.split(indices, num_devices, axis=1)
-  return np.stack(parts)
+  """Splits `[..., batch_size]` into `[num_devices, ..., batch_size / n]`."""
+  return np.stack(np.split(indices, num_devices, axis=-1))
+
+
+def steps_per_dispatch(
+  wanted: int, intervals: Sequence[int], devices: Sequence[Any]
+) -> int:
+  """Returns how many steps one dispatch makes.
+
+  On GPU and TPU a small step is shorter than its dispatch from Python. What
+  happens at intervals happens between dispatches, so their length divides all
+  intervals.
+
+  Args:
+    wanted: a number of steps; 0 for 1 on CPU, and elsewhere for the largest
+      that fits, up to 100.
+    intervals: of logs, samples, evaluations and checkpoints, in steps.
+    devices: the devices to run on.
+  """
+  if wanted or devices[0].platform == "cpu":
+    return wanted or 1
+  common = math.gcd(*intervals)
+  return max(n for n in range(1, 101) if not common % n)
+
+
+def cache_compilations(folder: str) -> None:
+  """Keeps what XLA compiles in `folder`, unless JAX was told of another one.
+
+  A second start of the same program then compiles nothing. Beyond 4 GB what
+  was used longest ago is deleted.
+  """
+  if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.reset_cache()  # It may have been found to be off.
 
 
 def local(tree: Any) -> Any:

@@ -67,12 +67,14 @@ class Penalty(NamedTuple):
     memory: at the start: a dict of float32 scalars.
     every: generator updates from one application to the next, scaled as
       often; 0 for never.
+    at: step -> the penalty then, where a number follows a schedule.
   """
 
   discriminator: Function | None = None
   generator: Function | None = None
   memory: Any = {}
   every: int = 1
+  at: Callable[[Any], Any] | None = None
 
 
 def get(name: str, every: int = 1, **hyper) -> Penalty:

@@ -59,11 +59,7 @@ def scores(run: Run, evaluator: evaluate.Evaluator) -> dict[str, dict]:
     "noise": evaluator.compare(specs, evaluate.noise(held_out)),
   }
   for record in rows["samples"].values():
-    record.protocol.update(
-      step=run.step,
-      weights="ema" if run.config.ema.decay else "live",
-      statistics="running",
-    )
+    record.protocol.update(run.protocol())
   plain = {
     who: {name: record.to_dict() for name, record in records.items()}
     for who, records in rows.items()

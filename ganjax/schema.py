@@ -2,8 +2,8 @@
 
 A schema is a dict of key -> default: `REQUIRED` where there is none, None for
 a number that may be absent. A value has the default's type and lies in the
-range of its key; where a number is expected, an optimizer also takes the spec
-of a schedule.
+range of its key. Where a number is expected, not a whole one, the spec of a
+schedule may stand if what it is for follows schedules.
 """
 
 import inspect
@@ -34,17 +34,21 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   **dict.fromkeys(
     "num_steps batch_size d_steps_per_g_step log_every num keep z_dim width "
     "pieces hidden num_examples channels num_stairs stair_length decay_steps "
-    "transition_steps iterations interval".split(),
+    "transition_steps iterations interval pack front "
+    "widths num_blocks group_size expansion embed_dim".split(),
     _count,
   ),
   **dict.fromkeys(
     "every num_samples size weight_decay weight weight_real weight_fake gamma "
-    "instance_noise instance_noise_steps sigma max_shift".split(),
+    "instance_noise instance_noise_steps sigma max_shift half_life "
+    "steps_per_dispatch "
+    "output_nonzero".split(),
     _whole,
   ),
   **dict.fromkeys(
     "learning_rate init_range eps decay_rate std d_weight g_weight sigmas "
-    "clip_gradients clip_weights adjust_images".split(),
+    "clip_gradients clip_weights max_column_norm output_range "
+    "adjust_images".split(),
     _above_0,
   ),
   **dict.fromkeys("p initial_p max_p color_strength".split(), _part),
@@ -97,7 +101,8 @@ def resolve(
     path: where the spec stands, for errors: "config.generator".
     spec: key -> value, with any subset of the schema's keys.
     schema: key -> default.
-    schedules: whether a number may be the spec of a schedule.
+    schedules: whether a number may be the spec of a schedule; those of a dict
+      within may be always.
 
   Raises:
     UserError: naming the first key that is unknown, missing, of the wrong
@@ -112,8 +117,8 @@ def resolve(
     if value is REQUIRED:
       raise errors.UserError(f"{where} is missing")
     if isinstance(default, Mapping):
-      result[key] = resolve(where, value, default)
-    elif schedules and isinstance(value, Mapping):
+      result[key] = resolve(where, value, default, schedules=True)
+    elif schedules and isinstance(value, Mapping) and _is_number(default):
       schedule = find(where, value, optimizers.find_schedule)
       inner = {"name": value["name"], **of(schedule, ())}
       result[key] = resolve(where, value, inner)
@@ -129,6 +134,10 @@ def check_dict(path: str, value: Any) -> Mapping:
   if not isinstance(value, Mapping):
     raise errors.UserError(f"{path}={value!r} must be a dict")
   return value
+
+
+def _is_number(default: Any) -> bool:
+  return default in (REQUIRED, None) or isinstance(default, float)
 
 
 def _check_value(path: str, value: Any, default: Any) -> None:

@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+# The collection of singular vectors, refined in some passes only.
+SPECTRAL = "spectral"
+
 
 @flax.struct.dataclass
 class NetState:
@@ -54,20 +57,20 @@ class Averaged:
     """Starts at a copy of `net`; sharing its buffers would break donation."""
     return cls(*jax.tree.map(jnp.copy, (net.params, net.stats)))
 
-  def update(self, net: NetState, decay: float, step) -> "Averaged":
+  def update(self, net: NetState, decay: Any, step) -> "Averaged":
     """Moves towards `net` by 1 - min(decay, (1 + step) / (10 + step)).
 
-    The ramp forgets the initial weights in short runs, too.
+    The ramp forgets the initial weights in short runs, too. A schedule, where
+    `decay` is a function of the step, is followed as it is.
     """
-    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    ramp = (1.0 + step) / (10.0 + step)
+    now: Any = decay(step) if callable(decay) else jnp.minimum(decay, ramp)
+    rate = 1.0 - now
     average = functools.partial(optax.incremental_update, step_size=rate)
-    return Averaged(
-      average(net.params, self.params), average(net.stats, self.stats)
-    )
-
-
-# The collection of singular vectors, refined in some passes only.
-SPECTRAL = "spectral"
+    stats = average(net.stats, self.stats)
+    if SPECTRAL in stats:  # The mean of unit vectors is none.
+      stats = {**stats, SPECTRAL: net.stats[SPECTRAL]}
+    return Averaged(average(net.params, self.params), stats)
 
 
 def forward(
@@ -77,6 +80,7 @@ def forward(
   *inputs,
   key: jax.Array,
   iterate: bool = True,
+  dtype: Any = jnp.float32,
 ) -> tuple[Any, Any]:
   """Applies `module` in training mode; returns its output and new stats.
 
@@ -87,10 +91,21 @@ def forward(
     *inputs: of the module.
     key: for dropout.
     iterate: whether spectral norms refine their singular vectors.
+    dtype: of the arithmetic inside; outputs, stats and gradients are float32.
   """
   rngs = {"dropout": key}
   mutable = [name for name in stats if iterate or name != SPECTRAL]
+  params, inputs = cast((params, inputs), dtype)
   output, new_stats = module.apply(
     {"params": params, **stats}, *inputs, train=True, rngs=rngs, mutable=mutable
   )
-  return output, {**stats, **new_stats}
+  return cast((output, {**stats, **new_stats}), jnp.float32)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+  """Returns `tree` with its arrays of real numbers in `dtype`."""
+
+  def convert(x):
+    return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+  return jax.tree.map(convert, tree)

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,15 +19,15 @@ from ganjax import (
   health,
   logs,
   parallel,
-  plots,
   report,
 )
 from ganjax import run as runs
-from ganjax.data import scaling
+from ganjax.data import cache, scaling
+from ganjax.recorder import Recorder
 
 # What a resumed run may change.
 HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
-HARMLESS |= {"checkpoint"}
+HARMLESS |= {"checkpoint", "steps_per_dispatch"}
 
 
 def train(
@@ -51,6 +50,7 @@ def train(
     FloatingPointError: a loss became infinite or not a number.
   """
   config = configs.resolve(config)
+  parallel.cache_compilations(str(cache.root() / "xla"))
   devices = devices or jax.local_devices()
   configs.check_devices(config, len(devices))
   workdir = pathlib.Path(workdir)
@@ -85,14 +85,16 @@ def train(
     else:
       init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
       state = init(jax.random.fold_in(key, 0), arrays)
+      if config.start_from:
+        state = _start_from(config.start_from, state)
     sampler = runs.make_sampler(system, stored)
     run = runs.Run(config, workdir, start, state, sampler)
     monitor = health.Monitor(run.history(), config.stop_when, until=start)
     if monitor.stop:
       print(f"stopped at step {start} before: {monitor.diagnosis}")
     elif start < config.num_steps:
-      step_fn = _step_fn(system, prepare, devices)
-      recorder = _Recorder(
+      step_fn = make_step(system, prepare, devices)
+      recorder = Recorder(
         run, system.batches_per_step, checkpoints, evaluator, monitor
       )
       run = _loop(run, arrays, step_fn, recorder, devices)
@@ -100,19 +102,58 @@ def train(
   return run
 
 
-def _step_fn(system, prepare, devices):
-  """Returns the mapped step, with `step` as its last argument.
+def _start_from(workdir: str, state: Any) -> Any:
+  """Gives the generator those layers that another run's has, too.
 
-  Which lazy parts rest is chosen here: each choice compiles once.
+  The layers of which 2014 trained the generator of TFD in two stages.
   """
+  trained = runs.load(workdir).state.generator.params
+  fresh = state.generator.params
+  params = jax.tree.map(jnp.copy, {**fresh, **trained})
+  if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, fresh):
+    raise errors.UserError(
+      f"config.start_from={workdir!r}: its generator is no part of this one"
+    )
+  generator = state.generator.replace(params=params)
+  ema = state.ema and state.ema.create(generator)
+  return state.replace(generator=generator, ema=ema)
+
+
+def make_step(system, prepare, devices):
+  """Returns `parallel.map_step` of the system, for one step or several.
+
+  Which lazy parts rest in a single step is chosen here: each choice compiles
+  once. Among several steps in one dispatch it is chosen on the device.
+  """
+
+  def step_of(skip):
+    def step_fn(state, batch, key, step):
+      del step
+      return system.train_step(state, batch, key, skip)
+
+    return step_fn
+
+  period = math.lcm(*system.lazy.values())
+  skips = [system.skip(i) for i in range(period)]
+  choices = sorted(set(skips))
+  table = jnp.array([choices.index(skip) for skip in skips])
+
+  def any_step(state, batch, key, step):
+    branches = [step_of(skip) for skip in choices]
+    chosen = table[step % period]
+    return jax.lax.switch(chosen, branches, state, batch, key, step)
 
   @functools.cache
   def mapped(skip):
-    step = system.train_step
-    step = functools.partial(step, skip=skip) if skip else step
-    return parallel.map_step(step, prepare, devices)
+    step_fn = any_step if skip is None else step_of(skip)
+    return parallel.map_step(step_fn, prepare, devices)
 
-  return lambda *args: mapped(system.skip(args[-1]))(*args)
+  def call(state, arrays, indices, key, step):
+    single = indices.shape[1] == 1
+    skip = system.skip(step) if single or len(choices) == 1 else None
+    return mapped(skip)(state, arrays, indices, key, step)
+
+  return call
 
 
 def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
@@ -126,109 +167,20 @@ def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
       recorder.snapshot(0, state)
     state, on_device = parallel.replicate((state, arrays), devices)
     seed, num_examples = config.seed, len(arrays.images)
-    for step in range(run.step, config.num_steps):
+    step, many = run.step, recorder.steps_per_dispatch(devices)
+    over = False
+    while not over:
+      fits = step % many == 0 and step + many <= config.num_steps
+      count = many if fits else 1
       indices = data.batch_indices(
-        seed, step * per_step, per_step, num_examples
-      ).reshape(shape)
+        seed, step * per_step, count * per_step, num_examples
+      ).reshape(count, *shape)
       indices = parallel.shard(indices, len(devices))
       state, metrics = step_fn(state, on_device, indices, key, step)
-      if recorder(step + 1, state, metrics):
-        break
+      step += count
+      over = recorder(step, state, metrics)
   state = jax.device_get(parallel.local(state))
-  return dataclasses.replace(run, state=state, step=step + 1)
-
-
-class _Recorder:
-  """What happens at intervals: log, samples, evaluation, checkpoint."""
-
-  def __init__(
-    self, run: runs.Run, batches_per_step, checkpoints, evaluator, monitor
-  ):
-    # Plain dicts: a look into a ConfigDict takes longer than a small step.
-    config = run.config.to_dict()
-    self.run, self.batches_per_step = run, batches_per_step
-    self.num_steps = config["num_steps"]
-    self.checkpoints, self.evaluator = checkpoints, evaluator
-    self.monitor = monitor
-    self.evals = config["evals"] if evaluator else {}
-    self.every = {name: spec["every"] for name, spec in self.evals.items()}
-    self.every["_log"] = config["log_every"]
-    self.every |= {
-      f"_{k}": config[k]["every"] for k in ("samples", "checkpoint")
-    }
-    images = batches_per_step * config["batch_size"]
-    self.log = logs.Log(run.workdir, self.num_steps, images, run.step)
-    # Since when, since which step, and how long of it was not training.
-    self.since, self.paused = (time.perf_counter(), run.step), 0.0
-
-  def __enter__(self):
-    self.log.__enter__()
-    if self.run.step:
-      self.log.say(f"resuming at step {self.run.step}")
-    return self
-
-  def __exit__(self, *exception):
-    self.log.__exit__(*exception)
-
-  def __call__(self, done: int, state: Any, metrics: Any) -> bool:
-    """Records step `done`; reads the device only where something is due.
-
-    Returns:
-      Whether the run is over, because it is at its end or by `stop_when`.
-    """
-    if done == self.run.step + 1:  # It compiled.
-      self.since = time.perf_counter(), done
-    self.log.progress(done, metrics)
-    last = done == self.num_steps
-    due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
-    if not due:
-      return False
-    row, values = self.row(done, metrics) if "_log" in due else {}, {}
-    if row and self.monitor.stop:
-      self.log.say(f"stopping at step {done}: {self.monitor.diagnosis}")
-      due, last = {*self.every}, True
-    start = time.perf_counter()
-    state = parallel.local(state)
-    if "_samples" in due:
-      self.snapshot(done, state)
-    if specs := {k: v for k, v in self.evals.items() if k in due}:
-      draw = functools.partial(self.run.sampler, state)
-      for record in self.evaluator.score(specs, draw).values():
-        values |= record.values
-    if row or values:
-      self.log.write(done, row | values)
-    if "_checkpoint" in due:
-      self.checkpoints.save(done, state, values)
-    self.paused += time.perf_counter() - start
-    return last
-
-  def row(self, done: int, metrics: Any) -> dict[str, Any]:
-    """Returns what the step says of itself, with the diagnosis."""
-    row = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    row["diagnosis"] = self.log.note = self.monitor(row)
-    if self.log.note == "not finite":
-      self.log.write(done, row)
-      raise FloatingPointError(
-        f"step {done}: {health.not_finite(row)}; the run stopped. Lower the "
-        "learning rates, or resume from an earlier checkpoint with another "
-        "config"
-      )
-    row["images_per_sec"] = self.speed(done)
-    return row
-
-  def speed(self, done: int) -> float:
-    """Returns real images a second of training since the last call."""
-    (before, step), now = self.since, time.perf_counter()
-    seconds = now - before - self.paused
-    self.since, self.paused = (now, done), 0.0
-    return (done - step) * self.log.images_per_step / max(seconds, 1e-9)
-
-  def snapshot(self, done: int, state: Any) -> None:
-    """Draws the fixed latents."""
-    images = self.run.sampler(state, self.run.config.samples.num)
-    report.snapshot(self.run.workdir, done, images)
-    if images.ndim == 4:
-      self.log.images(done, "samples", plots.grid(images, 8))
+  return dataclasses.replace(run, state=state, step=step)
 
 
 def _headline(system, like, arrays, devices, workdir) -> str:

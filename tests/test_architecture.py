@@ -13,7 +13,7 @@ LAYERS = [
   {"errors"},
   {"registry"},
   {"parallel", "data", "relativism", "divergences", "latents", "optimizers"},
-  {"losses", "state", "augment", "examples"},
+  {"losses", "state", "augment", "examples", "flops"},
   {"metrics", "nets", "schema", "penalties", "health"},
   {"systems"},
   {"configs"},
@@ -21,8 +21,10 @@ LAYERS = [
   {"logs", "curves"},
   {"run", "evaluate", "theory"},
   {"report"},
+  {"recorder"},
   {"train"},
   {"main", "sample", "prepare", "toy_modes"},
+  {"bench"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -1,10 +1,11 @@
 import inspect
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ganjax import data, errors
-from ganjax.data import cache, digits, toy
+from ganjax.data import cache, digits, scaling, toy
 
 # What must never change, on any machine: a resumed run depends on the order,
 # and every figure on digits on their split.
@@ -140,3 +141,44 @@ def test_toy_mistakes(wrong, message):
     toy.load(**wrong)
   with pytest.raises(errors.UserError, match="'line'.*known: grid, ring"):
     toy.centres("line")
+
+
+# Scalings.
+
+
+@pytest.mark.parametrize("name", sorted(scaling.SCALINGS))
+def test_scalings_are_inverse_maps_of_any_batch(name):
+  """Of images alone, in a batch, or in the batches of a step."""
+  to_network, to_stored, dtype = scaling.SCALINGS[name]()
+  rng = np.random.RandomState(0)
+  stored = jnp.asarray(rng.randint(0, 256, (2, 3, 4, 5, 3)), dtype)
+  seen = to_network(stored)
+  assert seen.shape == stored.shape and seen.dtype == jnp.float32
+  np.testing.assert_allclose(seen[1, 2], to_network(stored[1])[2], rtol=1e-6)
+  back = to_stored(seen)
+  assert back.dtype == dtype
+  if name != "contrast":
+    np.testing.assert_array_equal(back, stored)
+
+
+def test_contrast_by_hand():
+  """Pixels 1, 1, 1, 5 have the mean 2 and the norm sqrt(12)."""
+  to_network, to_stored, _ = scaling.SCALINGS["contrast"]()
+  images = np.zeros((3, 2, 1, 2), np.uint8)
+  images[0].ravel()[:] = 1, 1, 1, 5
+  images[1].ravel()[:] = 255, 0, 0, 255
+  images[2] = 77
+  seen = np.asarray(to_network(jnp.asarray(images))).reshape(3, 4)
+  expected = [
+    np.array([-1.0, -1.0, -1.0, 3.0]) * 55 / np.sqrt(12),
+    np.array([1.0, -1.0, -1.0, 1.0]) * 55 / 2,
+    np.zeros(4),
+  ]
+  np.testing.assert_allclose(seen, expected, rtol=1e-6)
+  # A third of the way down from grey, and all the way up.
+  shown = to_stored(jnp.asarray(seen).reshape(3, 2, 1, 2)).reshape(3, 4)
+  assert shown.tolist() == [
+    [85, 85, 85, 255],
+    [255, 0, 0, 255],
+    [128, 128, 128, 128],
+  ]

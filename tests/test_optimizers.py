@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ganjax import main, optimizers
+from ganjax import errors, main, optimizers
 
 
 def run(optimizer, params, gradients):
@@ -72,6 +72,32 @@ def test_weight_clipping_needs_the_weights():
     clipping.update(jnp.ones(2), clipping.init(jnp.ones(2)))
 
 
+def test_columns_are_not_longer_than_their_limit():
+  """Of (3, 4), (0, -1) and (0, 0) after the step, the first is halved."""
+  optimizer = optimizers.get("sgd", learning_rate=1.0, max_column_norm=2.5)
+  kernel = jnp.array([[1.0, 0.0, 0.0], [1.0, -1.0, 0.0]])
+  grads = {"kernel": jnp.array([[-2.0, 0.0, 0.0], [-3.0, 0.0, 0.0]])}
+  params = {"a": {"kernel": kernel, "bias": jnp.array([9.0, 9.0, 9.0])}}
+  updates = {"a": grads | {"bias": jnp.array([-1.0, 0.0, 1.0])}}
+  (after,) = run(optimizer, params, [updates])
+  close(after["a"]["kernel"], [[1.5, 0.0, 0.0], [2.0, -1.0, 0.0]])
+  close(after["a"]["bias"], [10.0, 9.0, 8.0])
+
+
+def test_columns_of_convolutions_and_what_is_no_kernel():
+  """A column is all that leads into a channel: eight ones, here."""
+  clipping = optimizers.column_clipping(2.0)
+  ones = jnp.ones((2, 2, 2, 3))
+  params = {"kernel": ones, "embedding": ones}
+  zeros = {"kernel": 0 * ones, "embedding": 0 * ones}
+  updates, _ = clipping.update(zeros, clipping.init(params), params)
+  close(1 + updates["kernel"], np.full(ones.shape, 2 / 8**0.5))
+  close(updates["embedding"], zeros["embedding"])
+  close(clipping.update(ones, clipping.init(ones), ones)[0], ones)
+  with pytest.raises(ValueError, match="parameters"):
+    clipping.update(ones, clipping.init(ones))
+
+
 @pytest.mark.parametrize(
   ("limit", "scale"), [(1.0, 0.2), (4.999, 0.9998), (5.001, 1.0), (9.0, 1.0)]
 )
@@ -124,3 +150,8 @@ def test_flags_reach_both():
   close(run(optimizers.get(**spec), zeros, [grads])[0], [-0.01, -0.01])
   spec["clip_weights"] = None
   close(run(optimizers.get(**spec), zeros, [grads])[0], [-0.6, -0.8])
+  argv[-1] = "--config.d_opt.max_column_norm=1.9365"
+  config, _ = main.parse(argv)
+  assert config.d_opt.max_column_norm == 1.9365
+  with pytest.raises(errors.UserError, match="max_column_norm=0.0 is out of"):
+    main.parse([*argv, "--config.d_opt.max_column_norm=0"])

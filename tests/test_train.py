@@ -139,6 +139,12 @@ def test_load_and_sample_need_no_dataset(unbroken, monkeypatch, tmp_path):
   np.testing.assert_array_equal(images[:8], unbroken.sample(8))
   assert (loaded.sample(5, seed=1) != images[:5]).any()
   assert (loaded.sample(5, ema=False) != images[:5]).any()
+  # `train` builds its nets for several devices, `load` for one.
+  for statistics in "batch", "standing":
+    how = dict(statistics=statistics, truncation=0.5)
+    again = loaded.sample(5, **how)
+    assert (again != images[:5]).any()
+    np.testing.assert_array_equal(again, unbroken.sample(5, **how))
   assert ganjax.load(unbroken.workdir, step=5).step == 5
   out = tmp_path / "grid.png"
   assert (
@@ -216,3 +222,21 @@ def test_images_without_labels_train_without_scores(tmp_path, capsys):
   assert "no labels" in capsys.readouterr().out
   assert "frechet" not in trained.history()[-1]
   assert trained.sample(2).shape == (2, 16, 16, 3)
+
+
+def test_a_generator_starts_from_another_runs(tmp_path):
+  """2014's second stage: new layers in front of a trained generator."""
+  spec = configs.load("digits_mlp:smoke")
+  spec.evals, spec.checkpoint.best = {}, ""
+  first = train(spec, tmp_path / "first", ONE)
+  spec.generator.front = (5, spec.system.z_dim)
+  spec.ema.decay = 0.9
+  spec.start_from = str(first.workdir)
+  spec.g_opt.learning_rate = spec.d_opt.learning_rate = 1e-30
+  second = train(spec, tmp_path / "second", ONE)
+  old, new = (r.state.generator.params for r in (first, second))
+  assert_same(old, {name: new[name] for name in old})
+  assert new.keys() - old.keys() == {"front_0", "front_1"}
+  spec.generator.hidden = (3,)
+  with pytest.raises(errors.UserError, match="no part of this one"):
+    train(spec, tmp_path / "third", ONE)

@@ -12,7 +12,9 @@ SCALINGS = registry.Registry("scaling")
 
 
 class Scaling(NamedTuple):
-  """A pair of inverse maps.
+  """What networks see, and what is stored of what they make.
+
+  The two are inverse maps, but for what `contrast` takes out of an image.
 
   Attributes:
     to_network: stored images to float32.
@@ -62,6 +64,30 @@ def unit() -> Scaling:
   return Scaling(
     lambda x: x.astype(jnp.float32) / 255.0, lambda x: _to_uint8(x * 255.0)
   )
+
+
+@SCALINGS.register
+def contrast() -> Scaling:
+  """Each image with a mean of 0 and a norm of 55 (2014's CIFAR-10).
+
+  For linear generators. What is stored of a sample is its picture, from the
+  darkest to the brightest that its largest absolute value allows, as the
+  authors' code shows them: mean and contrast of an image do not come back.
+  """
+  axes = (-3, -2, -1)
+
+  def to_network(x):
+    x = x.astype(jnp.float32)
+    x = x - jnp.broadcast_to(x.mean(axes, keepdims=True), x.shape)
+    norms = jnp.sqrt(jnp.square(x).sum(axes, keepdims=True))
+    # Where all pixels are the same they stay 0.
+    return x * jnp.broadcast_to(55.0 / jnp.maximum(norms, 1e-8), x.shape)
+
+  def to_stored(x):
+    largest = jnp.maximum(jnp.abs(x).max(axes, keepdims=True), 1e-8)
+    return _to_uint8((x / jnp.broadcast_to(largest, x.shape) + 1.0) * 127.5)
+
+  return Scaling(to_network, to_stored)
 
 
 @SCALINGS.register

@@ -13,6 +13,9 @@ from ganjax import registry
 # What systems share; not a system.
 HELPERS = ("adversarial",)
 
+# By what batch norm normalises while samples are drawn: see `gan.make`.
+STATISTICS = ("running", "batch", "standing")
+
 
 class System(NamedTuple):
   """All that a training loop, a checkpoint or a sampler knows of a model.
@@ -25,18 +28,29 @@ class System(NamedTuple):
       scalars. `skip` names what of `lazy` rests in this step: it is chosen in
       Python, and each choice is a step of its own, since on CPU a convolution
       inside `lax.cond` runs fifty times slower.
-    sample: `(state, key, n, labels=None, ema=True) -> images`.
+    sample: `(state, key, n, labels=None, ema=True, truncation=None,
+      batch=False) -> images`; `batch` for the statistics of these n.
+    settle: `(state, key, n, labels, ema, truncation, weight) -> state`, whose
+      running statistics moved by `weight` to those of n fresh samples.
     networks: name -> module, for parameter tables.
     batches_per_step: real batches that one step uses.
     lazy: name -> every how many steps it is due, where that is above 1.
+    statistics: of `STATISTICS`, for samples.
+    num_classes: of the labels that `sample` is given, 0 for none.
+    conditional: whether samples depend on them: the generator's attribute of
+      that name, where there are labels.
   """
 
   init: Callable[[jax.Array, Any], Any]
   train_step: Callable[..., Any]
   sample: Callable[..., jax.Array]
+  settle: Callable[..., Any]
   networks: Mapping[str, nn.Module]
   batches_per_step: int = 1
   lazy: Mapping[str, int] = MappingProxyType({})
+  statistics: str = "running"
+  num_classes: int = 0
+  conditional: bool = False
 
   def skip(self, step: int) -> tuple[str, ...]:
     """Returns what of `lazy` rests in the step after `step` others."""

@@ -41,7 +41,10 @@ class GANState:
 
 
 class Parts(NamedTuple):
-  """What the steps are made of; `noise_std` is step -> number, or None."""
+  """What the steps are made of; `noise_std` is step -> number, or None.
+
+  `ema_decay` may be a function of the step, too.
+  """
 
   generator: nn.Module
   discriminator: nn.Module
@@ -50,10 +53,17 @@ class Parts(NamedTuple):
   d_opt: optax.GradientTransformation
   penalties: Mapping[str, Penalty]
   augment: Augmentation
-  draw_z: Callable[[jax.Array], jax.Array]
-  ema_decay: float
+  draw_z: Callable[..., jax.Array]
+  ema_decay: float | Callable[[Any], Any]
   noise_std: Callable[[Any], Any] | None
   axis_name: str | None
+  dtype: Any = jnp.float32
+
+  def at(self, step) -> "Parts":
+    """Returns the parts whose numbers of schedules are those of a step."""
+    now = lambda part: part.at(step) if part.at else part
+    penalties = {name: now(p) for name, p in self.penalties.items()}
+    return self._replace(penalties=penalties, augment=now(self.augment))
 
 
 class StepKeys(NamedTuple):
@@ -97,7 +107,13 @@ def judge(
     noise = examples.draw(jax.random.normal, keys(2), images)
     images += parts.noise_std(state.step) * noise
   return states.forward(
-    parts.discriminator, *net, images, labels, key=key, iterate=iterate
+    parts.discriminator,
+    *net,
+    images,
+    labels,
+    key=key,
+    iterate=iterate,
+    dtype=parts.dtype,
   )
 
 
@@ -189,7 +205,13 @@ def look(
 def generate(parts: Parts, net, z, labels, key, iterate=False):
   """Returns G's images `[n, ...]` and its new stats; `net` as in `judge`."""
   return states.forward(
-    parts.generator, *net, z, labels, key=key, iterate=iterate
+    parts.generator,
+    *net,
+    z,
+    labels,
+    key=key,
+    iterate=iterate,
+    dtype=parts.dtype,
   )
 
 
@@ -197,6 +219,7 @@ def d_step(
   parts: Parts, state: GANState, real: Any, key: jax.Array, skip=()
 ) -> tuple[states.NetState, dict, dict[str, jax.Array]]:
   """One update of the discriminator; `real.images [n, ...]`."""
+  parts = parts.at(state.step)
   keys = StepKeys(*jax.random.split(key, 5))
   player = state.discriminator
   g = state.generator.params, state.generator.stats
@@ -234,6 +257,7 @@ def g_step(
   parts: Parts, state: GANState, real: Any, key: jax.Array, skip=()
 ) -> tuple[states.NetState, dict, dict[str, jax.Array]]:
   """One update of the generator; D, in training mode, stays as it is."""
+  parts = parts.at(state.step)
   keys = StepKeys(*jax.random.split(key, 5))
   player = state.generator
   d = state.discriminator.params, state.discriminator.stats

@@ -1,5 +1,6 @@
 """Generative adversarial nets (Goodfellow et al. 2014, Algorithm 1)."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from ganjax import errors, latents, losses, parallel
 from ganjax import state as states
 from ganjax.augment import AUGMENTATIONS, Augmentation
 from ganjax.penalties import Penalty
-from ganjax.systems import System, adversarial
+from ganjax.systems import STATISTICS, System, adversarial
 from ganjax.systems.adversarial import GANState, Parts, d_step, g_step
 
 
@@ -34,7 +35,9 @@ def make(
   label_smoothing: float = 0.0,
   instance_noise: float = 0.0,
   instance_noise_steps: int = 0,
-  ema_decay: float = 0.0,
+  ema_decay: float | Callable[[Any], Any] = 0.0,
+  statistics: str = "running",
+  precision: str = "float32",
   axis_name: str | None = None,
 ) -> System:
   """Returns the GAN of a generator and a discriminator.
@@ -60,7 +63,15 @@ def make(
     instance_noise: the standard deviation of Gaussian noise on all that D
       sees (Arjovsky & Bottou 2017; Sonderby et al. 2017).
     instance_noise_steps: over which it falls to 0 in a line; 0 for never.
-    ema_decay: of the averaged generator; 0 for none.
+    ema_decay: of the averaged generator, or step -> decay; 0 for none.
+    statistics: by which samples are normalised. "running": training's average.
+      "batch": their own, in chunks of 64, in training mode, dropout included,
+      as the relativistic GAN's code draws (in batches of 100). "standing": the
+      mean of those of 16 chunks, all classes in turn, drawn with the samples'
+      weights and truncation (Brock et al. 2019, appendix C.1: of about 100).
+    precision: of the networks' arithmetic in training, "float32" or
+      "bfloat16". Parameters, their averages, statistics, losses and what is
+      made of gradients are float32 in both, and so are samples.
     axis_name: the mapped axis, or None on one device.
 
   Raises:
@@ -73,6 +84,8 @@ def make(
     )
   if generator_real not in ("fresh", "same"):
     raise errors.unknown("generator_real", generator_real, ("fresh", "same"))
+  if statistics not in STATISTICS:
+    raise errors.unknown("statistics", statistics, STATISTICS)
   applied = {k: p for k, p in (penalties or {}).items() if p.every}
   parts = Parts(
     generator,
@@ -86,15 +99,25 @@ def make(
     ema_decay,
     _noise_std(instance_noise, instance_noise_steps),
     axis_name,
+    jnp.dtype(precision),
   )
+  # Samples are drawn on one device.
+  alone = parts._replace(axis_name=None, dtype=jnp.float32)
+  if axis_name:
+    alone = alone._replace(generator=generator.clone(axis_name=None))
+  num_classes = getattr(generator, "num_classes", 0)
   fresh = generator_real == "fresh" and loss.generator_uses_real
   return System(
     init=functools.partial(init, parts),
     train_step=make_train_step(parts, d_steps_per_g_step, simultaneous),
-    sample=functools.partial(sample, parts),
+    sample=functools.partial(sample, alone),
+    settle=functools.partial(settle, alone),
     networks=dict(generator=generator, discriminator=discriminator),
     batches_per_step=d_steps_per_g_step + (fresh and not simultaneous),
     lazy={k: p.every for k, p in applied.items() if p.every > 1},
+    statistics=statistics,
+    num_classes=num_classes,
+    conditional=bool(num_classes) and getattr(generator, "conditional", False),
   )
 
 
@@ -177,7 +200,14 @@ def make_train_step(
 
 
 def sample(
-  parts: Parts, state: GANState, key, n: int, labels=None, ema: bool = True
+  parts: Parts,
+  state: GANState,
+  key: jax.Array,
+  n: int,
+  labels=None,
+  ema: bool = True,
+  truncation=None,
+  batch: bool = False,
 ) -> jax.Array:
   """Draws images `[n, ...]` as networks see them.
 
@@ -188,9 +218,62 @@ def sample(
     n: how many.
     labels: int32 `[n]`, or None.
     ema: from the averaged generator where there is one.
+    truncation: the largest component of z, or None.
+    batch: whether in training mode, by the statistics of these n.
   """
-  net = state.generator if state.ema is None or not ema else state.ema
-  z = jax.vmap(parts.draw_z)(parallel.example_keys(key, n, None))
+  net, z = getattr(state, _drawn(state, ema)), _draw(parts, key, n, truncation)
+  if batch:
+    net = net.params, net.stats
+    return adversarial.generate(parts, net, z, labels, key)[0]
   variables = {"params": net.params, **net.stats}
   images: Any = parts.generator.apply(variables, z, labels, train=False)
   return images
+
+
+def settle(
+  parts: Parts,
+  state: GANState,
+  key: jax.Array,
+  n: int,
+  labels,
+  ema: bool,
+  truncation,
+  weight,
+) -> GANState:
+  """Moves batch norm's running statistics by `weight` to a fresh batch's.
+
+  With the weights 1, 1/2, 1/3, ... they become the mean over the batches of
+  their means and of their variances. The other arguments are those of `sample`.
+  """
+  drawn = _drawn(state, ema)
+  net, z = getattr(state, drawn), _draw(parts, key, n, truncation)
+  if BATCH not in net.stats:
+    return state
+
+  def update(running):
+    before = net.params, {**net.stats, BATCH: running}
+    return adversarial.generate(parts, before, z, labels, key)[1][BATCH]
+
+  # Batch norm returns m * running + (1 - m) * batch: from 0, with slope m.
+  zeros = jax.tree.map(jnp.zeros_like, net.stats[BATCH])
+  ones = jax.tree.map(jnp.ones_like, zeros)
+  moved, slope = jax.jvp(update, (zeros,), (ones,))
+  batch = jax.tree.map(lambda x, m: x / (1 - m), moved, slope)
+  new = optax.incremental_update(batch, net.stats[BATCH], weight)
+  stats = {**net.stats, BATCH: new}
+  return dataclasses.replace(state, **{drawn: net.replace(stats=stats)})
+
+
+# The collection in which batch norm keeps its running statistics.
+BATCH = "batch_stats"
+
+
+def _drawn(state: GANState, ema: bool) -> str:
+  """Returns which network of `state` samples are drawn from."""
+  return "generator" if state.ema is None or not ema else "ema"
+
+
+def _draw(parts: Parts, key: jax.Array, n: int, truncation) -> jax.Array:
+  draw_z: Any = parts.draw_z
+  draw_z = functools.partial(draw_z, truncation=truncation)
+  return jax.vmap(draw_z)(parallel.example_keys(key, n, None))
