@@ -6,7 +6,9 @@ knows how many devices there are. The state goes in and out unstacked: every
 device holds the same one, since every device computes the same update.
 """
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,38 +50,42 @@ def example_keys(
 
 
 def map_step(
-  train_step: Callable, prepare: Callable, devices: Sequence[Any]
+  train_step: Callable,
+  prepare: Callable,
+  devices: Sequence[Any],
+  several: bool = False,
 ) -> Callable:
-  """Maps one or several per-device steps over `devices`, in one dispatch.
+  """Maps a per-device step over `devices`, or several in one dispatch.
 
   Args:
-    train_step: `(state, batch, key, step) -> (state, metrics)`, with
-      collectives over `AXIS`.
+    train_step: `(state, batch, key) -> (state, metrics)`, with collectives
+      over `AXIS`.
     prepare: `batch -> batch`, from what is stored to what networks see.
     devices: the devices to run on.
+    several: whether indices have an axis of steps, after that of devices. They
+      become a `lax.scan`, in which convolutions are slow on CPU.
 
   Returns:
-    `(state, arrays, indices [num_devices, num_steps, ...], key, step) ->
-    (state, metrics)`, the metrics of the last step. Batches are gathered from
-    `arrays`, which live on the device. `state` is donated: the one given is
-    not to be used again. Several steps are a `lax.scan`, in which convolutions
-    are slow on CPU.
+    `(state, arrays, indices [num_devices, ...], key, step) -> (state,
+    metrics)`, metrics of the last step. The batch is gathered from `arrays`,
+    which live on the device. `state` is donated: the one given is not to be
+    used again.
   """
 
-  def mapped_steps(state, arrays, indices, key, step):
-    def one(state, indices, step):
-      batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
-      key_now = jax.random.fold_in(key, step)
-      return train_step(state, prepare(batch), key_now, step)
+  def one_step(state, arrays, indices, key, step):
+    batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
+    return train_step(state, prepare(batch), jax.random.fold_in(key, step))
 
-    if len(indices) == 1:
-      return one(state, indices[0], step)
+  def several_steps(state, arrays, indices, key, step):
+    def body(state, xs):
+      return one_step(state, arrays, xs[0], key, xs[1])
+
     steps = step + jnp.arange(len(indices))
-    state, rows = lax.scan(lambda s, xs: one(s, *xs), state, (indices, steps))
+    state, rows = lax.scan(body, state, (indices, steps))
     return state, jax.tree.map(lambda x: x[-1], rows)
 
   mapped = jax.pmap(
-    mapped_steps,
+    several_steps if several else one_step,
     axis_name=AXIS,
     in_axes=(None, None, 0, None, None),
     out_axes=None,  # pyright: ignore[reportArgumentType]
@@ -131,17 +137,36 @@ def steps_per_dispatch(
   return max(n for n in range(1, 101) if not common % n)
 
 
+def keep_memory() -> None:
+  """Lets the process keep the memory of one step for the next, on CPU.
+
+  XLA takes the memory of a step from the C library at each call. Where that is
+  GNU's, large blocks go back to the system when they are freed, and every page
+  of the next ones is a fault: a tenth of a step's time. Too late once JAX has
+  looked for its devices, since its threads have memory of their own then.
+  """
+  if not sys.platform.startswith("linux"):
+    return
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  if mallopt is not None:  # Not so in every C library.
+    max_mapped, trim_threshold, max_arenas = -4, -1, -8
+    mallopt(max_mapped, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(max_arenas, 1)
+
+
 def cache_compilations(folder: str) -> None:
   """Keeps what XLA compiles in `folder`, unless JAX was told of another one.
 
   A second start of the same program then compiles nothing. Beyond 4 GB what
   was used longest ago is deleted.
   """
-  if jax.config.jax_compilation_cache_dir is None:
+  option = "jax_compilation_cache_dir"
+  if getattr(jax.config, option) is None:
     jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update(option, folder)
     compilation_cache.reset_cache()  # It may have been found to be off.
 
 

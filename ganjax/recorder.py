@@ -32,7 +32,7 @@ class Recorder:
     images = batches_per_step * config["batch_size"]
     self.log = logs.Log(run.workdir, self.num_steps, images, run.step)
     # Since when, since which step, and how long of it was not training.
-    self.since, self.paused = None, 0.0
+    self.since, self.paused = (0.0, -1), 0.0
 
   def __enter__(self):
     """Opens the log."""
@@ -51,7 +51,7 @@ class Recorder:
     Returns:
       Whether the run is over, because it is at its end or by `stop_when`.
     """
-    if self.since is None:  # It compiled.
+    if self.since[1] < 0:  # It compiled.
       self.since = time.perf_counter(), done
     self.log.progress(done, metrics)
     last = done == self.num_steps

@@ -67,7 +67,7 @@ class Averaged:
     now: Any = decay(step) if callable(decay) else jnp.minimum(decay, ramp)
     rate = 1.0 - now
     average = functools.partial(optax.incremental_update, step_size=rate)
-    stats = average(net.stats, self.stats)
+    stats: Any = average(net.stats, self.stats)
     if SPECTRAL in stats:  # The mean of unit vectors is none.
       stats = {**stats, SPECTRAL: net.stats[SPECTRAL]}
     return Averaged(average(net.params, self.params), stats)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ganjax import (
   checkpoint,
@@ -51,6 +52,7 @@ def train(
   """
   config = configs.resolve(config)
   parallel.cache_compilations(str(cache.root() / "xla"))
+  parallel.keep_memory()
   devices = devices or jax.local_devices()
   configs.check_devices(config, len(devices))
   workdir = pathlib.Path(workdir)
@@ -120,40 +122,57 @@ def _start_from(workdir: str, state: Any) -> Any:
 
 
 def make_step(system, prepare, devices):
-  """Returns `parallel.map_step` of the system, for one step or several.
+  """Returns `(state, arrays, indices, key, step) -> (state, metrics)`.
 
-  Which lazy parts rest in a single step is chosen here: each choice compiles
-  once. Among several steps in one dispatch it is chosen on the device.
+  `indices [num_devices, num_steps, batches_per_step, n]` choose the batches.
+  Several steps are one program. A single step is one, too, on which lazy parts
+  rest; but where it repeats an update on CPU, each kind of update is a program:
+  it compiles once, and updates do not fight for the cores.
   """
 
-  def step_of(skip):
-    def step_fn(state, batch, key, step):
-      del step
-      return system.train_step(state, batch, key, skip)
+  @functools.cache
+  def mapped(function, skip, several=False):
+    step = functools.partial(function, skip=skip) if skip else function
+    return parallel.map_step(step, prepare, devices, several)
 
-    return step_fn
+  any_step = _any_step(system)
+  updates = [update for update, _ in system.updates]
+  repeats = len(set(updates)) < len(updates)
+  apart = repeats and devices[0].platform == "cpu"
 
+  def call(state, arrays, indices, key, step):
+    if indices.shape[1] > 1:
+      step_fn = mapped(any_step, (), several=True)
+      return step_fn(state, arrays, indices, key, step)
+    skip, indices = system.skip(step), indices[:, 0]
+    if not apart:
+      step_fn = mapped(system.train_step, skip)
+      return step_fn(state, arrays, indices, key, step)
+    key, metrics = jax.random.fold_in(key, step), {}
+    for i, (update, place) in enumerate(system.updates):
+      step_fn = mapped(update, skip)
+      state, new = step_fn(state, arrays, indices[:, place], key, i)
+      metrics |= new
+    return state, metrics
+
+  return call
+
+
+def _any_step(system):
+  """Returns a step that chooses on the device which lazy parts rest."""
   period = math.lcm(*system.lazy.values())
   skips = [system.skip(i) for i in range(period)]
   choices = sorted(set(skips))
-  table = jnp.array([choices.index(skip) for skip in skips])
+  if len(choices) == 1:
+    return system.train_step
+  branches = [functools.partial(system.train_step, skip=s) for s in choices]
+  table = np.array([choices.index(skip) for skip in skips])
 
-  def any_step(state, batch, key, step):
-    branches = [step_of(skip) for skip in choices]
-    chosen = table[step % period]
-    return jax.lax.switch(chosen, branches, state, batch, key, step)
+  def any_step(state, batch, key):
+    choice = jnp.asarray(table)[state.step % period]
+    return jax.lax.switch(choice, branches, state, batch, key)
 
-  @functools.cache
-  def mapped(skip):
-    step_fn = any_step if skip is None else step_of(skip)
-    return parallel.map_step(step_fn, prepare, devices)
-
-  def call(state, arrays, indices, key, step):
-    single = indices.shape[1] == 1
-    skip = system.skip(step) if single or len(choices) == 1 else None
-    return mapped(skip)(state, arrays, indices, key, step)
-
-  return call
+  return any_step
 
 
 def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:

@@ -59,7 +59,7 @@ def draw(size, channels_in, channels_out):
 def test_fast_equals_plain(name, channels, monkeypatch):
   function, size = FORMS[name]
   args = draw(size, *channels)
-  monkeypatch.setattr(conv, "CACHED", 64)  # Cuts even this batch in parts.
+  monkeypatch.setattr(conv, "CACHED", 128)  # Cuts even this batch in parts.
   ours = derivatives(function)(*args)
   with conv.plain():
     theirs = derivatives(function)(*args)
@@ -122,7 +122,9 @@ def test_groups_do_not_mix():
 
 
 def test_the_batch_is_cut_where_patches_leave_the_cache():
-  assert conv._num_parts((64, 16, 16, 8)) == 8
-  assert conv._num_parts((64, 32, 32, 8)) == 32
-  assert conv._num_parts((64, 4, 4, 8)) == 1
-  assert conv._num_parts((3, 32, 32, 8)) == 1  # 3 has no part in 2.
+  same, halve = conv.Shape(3, 1, 1), conv.Shape(4, 2, 1)
+  assert conv._num_parts(same, (64, 16, 16, 128)) == 8
+  assert conv._num_parts(same, (64, 32, 32, 256)) == 64
+  assert conv._num_parts(same, (64, 8, 8, 128)) == 1
+  assert conv._num_parts(halve, (64, 32, 32, 128)) == 16
+  assert conv._num_parts(same, (7, 64, 64, 64)) == 7

@@ -101,6 +101,7 @@ def test_a_flag_exchanges_what_a_section_names():
     "nesterov": False,
     "clip_gradients": None,
     "clip_weights": None,
+    "max_column_norm": None,
   }
   config = resolved(
     "--config.loss.name=least_squares", "--config.loss.real_target=0.9"

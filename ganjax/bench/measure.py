@@ -160,6 +160,7 @@ def measure(
   Returns:
     The record, and the milliseconds a step of each operation of the trace.
   """
+  parallel.keep_memory()
   devices = devices or jax.local_devices()
   configs.check_devices(config, len(devices))
   with conv.plain() if plain else contextlib.nullcontext(), _cold():

@@ -30,8 +30,9 @@ from ganjax.nets.patches import Shape
 
 DIMS = ("NHWC", "HWIO", "NHWC")
 
-# Positions of the output whose patches, in W, stay in the cache of a CPU.
-CACHED = 2048
+# Numbers of an image part, for each stride, with which W stays in the cache of
+# a CPU's core: measured, see results/speed.md.
+CACHED = 2**18
 # So few channels are better multiplied with all places of the kernel at once.
 FEW = 4
 
@@ -202,7 +203,7 @@ def _on_cpu(shape: Shape, native: Forms) -> Forms:
   )
 
   def in_parts(y, x):
-    parts = _num_parts(x.shape)
+    parts = _num_parts(shape, y.shape)
     pairs = zip(jnp.split(y, parts), jnp.split(x, parts), strict=True)
     first, *rest = (native.w(*pair) for pair in pairs)
     return sum(rest, start=first)
@@ -222,13 +223,13 @@ def _on_cpu(shape: Shape, native: Forms) -> Forms:
   )
 
 
-def _num_parts(shape: tuple[int, ...]) -> int:
-  """Returns into how many parts W cuts a batch `[N, H, W, D]`."""
-  positions = math.prod(shape[:3])
-  most = positions // CACHED if positions >= 8 * CACHED else 1
-  return max(
-    i for i in range(1, shape[0] + 1) if i <= most and not shape[0] % i
-  )
+def _num_parts(shape: Shape, y_shape: tuple[int, ...]) -> int:
+  """Returns into how many parts W cuts a batch of images `[N, H, W, C]`."""
+  most = math.prod(y_shape) // (CACHED * shape.stride)
+  if most <= 2:
+    return 1
+  sizes = range(1, min(most, y_shape[0]) + 1)
+  return max(i for i in sizes if y_shape[0] % i == 0)
 
 
 def _plain(shape: Shape, y: jax.Array, k: jax.Array, groups: int = 1):
@@ -236,8 +237,8 @@ def _plain(shape: Shape, y: jax.Array, k: jax.Array, groups: int = 1):
   return lax.conv_general_dilated(
     y,
     k,
-    (shape.stride,) * 2,
-    ((shape.padding,) * 2,) * 2,
+    (shape.stride, shape.stride),
+    ((shape.padding, shape.padding), (shape.padding, shape.padding)),
     dimension_numbers=DIMS,
     feature_group_count=groups,
   )

@@ -96,5 +96,5 @@ class SelfModulatedBatchNorm(nn.Module):
     """Maps `x [N, H, W, C]`, with `z [N, z_dim]`."""
     init = nn.initializers.normal(0.02)
     hidden = jax.nn.relu(nn.Dense(self.hidden, kernel_init=init)(z))
-    norm = ConditionalBatchNorm(axis_name=self.axis_name, init=init)
+    norm = ConditionalBatchNorm(axis_name=self.axis_name, kernel_init=init)
     return norm(x, hidden, train)

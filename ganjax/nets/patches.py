@@ -68,7 +68,7 @@ def _overlap_add(shape: Shape, patches: jax.Array) -> jax.Array:
   s, m, p = shape.stride, shape.size // shape.stride, shape.padding
   n, h, w, _ = patches.shape
   z = patches.reshape(n, h, w, m * m, -1)
-  y = sum(
+  first, *rest = (
     jnp.pad(
       z[:, :, :, m * a + b],
       ((0, 0), (a, m - 1 - a), (b, m - 1 - b), (0, 0)),
@@ -76,6 +76,7 @@ def _overlap_add(shape: Shape, patches: jax.Array) -> jax.Array:
     for a in range(m)
     for b in range(m)
   )
+  y = sum(rest, start=first)
   h, w = h + m - 1, w + m - 1
   y = y.reshape(n, h, w, s, s, -1).swapaxes(2, 3).reshape(n, h * s, w * s, -1)
   return y[:, p : h * s - p, p : w * s - p]

@@ -33,6 +33,9 @@ class System(NamedTuple):
     settle: `(state, key, n, labels, ema, truncation, weight) -> state`, whose
       running statistics moved by `weight` to those of n fresh samples.
     networks: name -> module, for parameter tables.
+    updates: `(update, place)` one after the other, where a step is nothing but
+      them: `update(state, real, key, skip=())` gets the batch at that place
+      and the step's key folded with its own place among the updates.
     batches_per_step: real batches that one step uses.
     lazy: name -> every how many steps it is due, where that is above 1.
     statistics: of `STATISTICS`, for samples.
@@ -46,6 +49,7 @@ class System(NamedTuple):
   sample: Callable[..., jax.Array]
   settle: Callable[..., Any]
   networks: Mapping[str, nn.Module]
+  updates: tuple[tuple[Callable[..., Any], int], ...] = ()
   batches_per_step: int = 1
   lazy: Mapping[str, int] = MappingProxyType({})
   statistics: str = "running"

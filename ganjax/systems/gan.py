@@ -113,6 +113,7 @@ def make(
     sample=functools.partial(sample, alone),
     settle=functools.partial(settle, alone),
     networks=dict(generator=generator, discriminator=discriminator),
+    updates=() if simultaneous else make_updates(parts, d_steps_per_g_step),
     batches_per_step=d_steps_per_g_step + (fresh and not simultaneous),
     lazy={k: p.every for k, p in applied.items() if p.every > 1},
     statistics=statistics,
@@ -158,6 +159,21 @@ def init(parts: Parts, key: jax.Array, arrays: Any) -> GANState:
   return GANState(jnp.int32(0), generator, discriminator, ema, memory)
 
 
+def make_updates(parts: Parts, d_steps_per_g_step: int):
+  """Returns the updates of Algorithm 1's iteration: see `System.updates`."""
+
+  def d_update(state, real, key, skip=()):
+    discriminator, memory, metrics = d_step(parts, state, real, key, skip)
+    return state.replace(discriminator=discriminator, memory=memory), metrics
+
+  def g_update(state, real, key, skip=()):
+    generator, memory, metrics = g_step(parts, state, real, key, skip)
+    return _finish(parts, state.replace(memory=memory), generator), metrics
+
+  d_updates = [(d_update, k) for k in range(d_steps_per_g_step)]
+  return (*d_updates, (g_update, -1))
+
+
 def make_train_step(
   parts: Parts, d_steps_per_g_step: int, simultaneous: bool
 ) -> Callable[..., tuple[GANState, dict]]:
@@ -166,20 +182,16 @@ def make_train_step(
   It is `(state, batch, key, skip=()) -> (state, metrics)`; `skip` names the
   lazy penalties that rest in this step.
   """
+  updates = make_updates(parts, d_steps_per_g_step)
 
   def alternating_step(state, batch, key, skip=()):
     # Unrolled: on CPU a convolution inside a loop runs fifty times slower.
-    for k in range(d_steps_per_g_step):
-      real = jax.tree.map(lambda x, k=k: x[k], batch)
-      discriminator, memory, d_metrics = d_step(
-        parts, state, real, jax.random.fold_in(key, k), skip
-      )
-      state = state.replace(discriminator=discriminator, memory=memory)
-    key = jax.random.fold_in(key, d_steps_per_g_step)
-    real = jax.tree.map(lambda x: x[-1], batch)
-    generator, memory, g_metrics = g_step(parts, state, real, key, skip)
-    state = finish(state.replace(memory=memory), generator)
-    return state, d_metrics | g_metrics
+    metrics = {}
+    for i, (update, place) in enumerate(updates):
+      real = jax.tree.map(lambda x, place=place: x[place], batch)
+      state, new = update(state, real, jax.random.fold_in(key, i), skip)
+      metrics |= new
+    return state, metrics
 
   def simultaneous_step(state, batch, key, skip=()):
     real = jax.tree.map(lambda x: x[0], batch)
@@ -188,15 +200,16 @@ def make_train_step(
     before = state.replace(memory=memory)
     generator, memory, g_metrics = g_step(parts, before, real, key, skip)
     state = state.replace(discriminator=discriminator, memory=memory)
-    return finish(state, generator), d_metrics | g_metrics
-
-  def finish(state, generator):
-    ema = state.ema
-    if ema is not None:
-      ema = ema.update(generator, parts.ema_decay, state.step)
-    return state.replace(step=state.step + 1, generator=generator, ema=ema)
+    return _finish(parts, state, generator), d_metrics | g_metrics
 
   return simultaneous_step if simultaneous else alternating_step
+
+
+def _finish(parts: Parts, state: Any, generator: states.NetState) -> GANState:
+  ema = state.ema
+  if ema is not None:
+    ema = ema.update(generator, parts.ema_decay, state.step)
+  return state.replace(step=state.step + 1, generator=generator, ema=ema)
 
 
 def sample(
