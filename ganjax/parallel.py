@@ -142,17 +142,18 @@ def keep_memory() -> None:
 
   XLA takes the memory of a step from the C library at each call. Where that is
   GNU's, large blocks go back to the system when they are freed, and every page
-  of the next ones is a fault: a tenth of a step's time. Too late once JAX has
-  looked for its devices, since its threads have memory of their own then.
+  of the next ones is a fault: a tenth of a step's time. Only the main thread
+  can keep blocks of any size, so steps run there; that needs to be said before
+  JAX looks for its devices, and has no effect later.
   """
   if not sys.platform.startswith("linux"):
     return
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
   if mallopt is not None:  # Not so in every C library.
-    max_mapped, trim_threshold, max_arenas = -4, -1, -8
+    max_mapped, trim_threshold = -4, -1
     mallopt(max_mapped, 0)
     mallopt(trim_threshold, 2**31 - 1)
-    mallopt(max_arenas, 1)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def cache_compilations(folder: str) -> None:
