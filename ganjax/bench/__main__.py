@@ -92,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
           "--all has its own experiments and forms: leave out --config, "
           "--plain and --profile"
         )
-      measure_all(args, flags, shlex.join(["python -m ganjax.bench", *argv]))
+      command = ["python", "-m", "ganjax.bench", *argv]
+      measure_all(args, flags, shlex.join(command))
     else:
       measure_one(args, flags)
   except (errors.UserError, OSError) as error:
