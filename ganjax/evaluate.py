@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ganjax import data, metrics
-from ganjax.data import cache
-from ganjax.metrics import classifier
+from ganjax import data, extractors, metrics
 
 # Scores and pictures draw from different latents.
 SEED = 1
@@ -32,13 +30,13 @@ class Evaluator:
     self._name = name
 
   @functools.cached_property
-  def extractor(self) -> classifier.Extractor:
+  def extractor(self) -> extractors.Extractor:
     """Images to features and class logits; trained, or found cached."""
-    folder = cache.root() / "classifiers"
-    return classifier.fit(self.train, self.test, folder, self._name)
+    make = extractors.find("classifier").make
+    return make(self._name, self.train, self.test)
 
   @functools.cached_property
-  def _real(self) -> classifier.Features:
+  def _real(self) -> extractors.Features:
     return self.extractor(self.train.images)
 
   def prepare(self, specs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -67,7 +67,7 @@ def save_png(
     small = full.resize(shape, Image.Resampling.LANCZOS)
     for picture in _versions(small, flat):
       content = io.BytesIO()
-      picture.save(content, "PNG", optimize=True)
+      picture.save(content, "PNG")
       if content.tell() < MAX_BYTES:
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

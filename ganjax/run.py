@@ -1,11 +1,8 @@
 """A finished or running run: `ganjax.load(workdir).sample(64)`."""
 
 import dataclasses
-import functools
 import json
-import math
 import pathlib
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -15,16 +12,8 @@ import numpy as np
 
 from ganjax import checkpoint, configs, data, errors, logs
 from ganjax.data import scaling
-from ganjax.systems import STATISTICS, System
-
-# Samples are drawn so many at a time, each chunk with its own key: the first
-# images of a large draw are those of a small one.
-CHUNK = 64
-
-# Standing statistics are those of so many chunks, drawn from latents of this
-# seed: they belong to the state, whatever the seed of the samples is.
-NUM_STANDING = 16
-STANDING_SEED = 2
+from ganjax.sampler import Sampler
+from ganjax.systems import System
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +25,14 @@ class Run:
     workdir: where it is.
     step: generator updates of `state`.
     state: of the system.
-    sampler: of `make_sampler`.
+    sampler: of its system.
   """
 
   config: configs.Config
   workdir: pathlib.Path
   step: int
   state: Any
-  sampler: "Sampler"
+  sampler: Sampler
 
   def sample(self, n: int, labels=None, seed: int = 0, **how) -> np.ndarray:
     """Draws images: uint8 `[n, H, W, C]`, or float32 points `[n, 2]`.
@@ -59,6 +48,39 @@ class Run:
       UserError: n is not positive, or something that does not fit the run.
     """
     return self.sampler(self.state, n, labels, seed, **how)
+
+  def latents(
+    self, n: int, seed: int = 0, truncation: float = 0.0
+  ) -> np.ndarray:
+    """Draws z, float32 `[n, z_dim]`: those of `sample` with the same seed.
+
+    Raises:
+      UserError: this system has no latents.
+    """
+    return self.sampler.latents(n, seed, truncation)
+
+  def decode(self, z: np.ndarray, labels=None, ema: bool = True) -> np.ndarray:
+    """Returns the samples of z `[n, z_dim]`, in the form of `sample`'s.
+
+    Batch norm takes its running statistics. The other arguments are those of
+    `sample`.
+
+    Raises:
+      UserError: this system has no latents, or labels that do not fit.
+    """
+    return self.sampler.decode(self.state, z, labels, ema)
+
+  def score(self, images: np.ndarray, labels=None) -> np.ndarray:
+    """Returns the discriminator's logits, float32 `[n]`, of stored images.
+
+    Args:
+      images: uint8 `[n, H, W, C]`, or float32 points `[n, 2]`.
+      labels: int `[n]`, for conditional discriminators.
+
+    Raises:
+      UserError: this system has no judge of single images.
+    """
+    return self.sampler.score(self.state, images, labels)
 
   def protocol(
     self, ema: bool = True, truncation: float = 0.0, statistics: str = ""
@@ -85,120 +107,6 @@ class Run:
     return logs.read_history(self.workdir)
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampler:
-  """Draws samples of any state of a system, as they are stored.
-
-  Attributes:
-    system: of the states.
-    draw: `system.sample`, compiled, of the i-th chunk.
-    settle: `system.settle`, compiled, of the i-th chunk.
-  """
-
-  system: System
-  draw: Callable[..., jax.Array]
-  settle: Callable[..., Any]
-
-  def __call__(
-    self,
-    state: Any,
-    n: int,
-    labels=None,
-    seed: int = 0,
-    ema: bool = True,
-    truncation: float = 0.0,
-    statistics: str = "",
-  ) -> np.ndarray:
-    """Draws n samples.
-
-    Args:
-      state: of the system.
-      n: how many.
-      labels: as those of `Run.sample`.
-      seed: of the latents.
-      ema: from the averaged generator, where there is one.
-      truncation: the largest component of z, 0 for no bound: a lower one gives
-        samples of more quality and less variety (Brock et al. 2019).
-      statistics: a way of `systems.STATISTICS`; "" for the config's. With
-        "batch" an image depends on its chunk, whose labels are those given,
-        again from the first until there are 64.
-
-    Raises:
-      UserError: one of them is out of range.
-    """
-    if n < 1:
-      raise errors.UserError(f"cannot draw {n} samples; ask for 1 or more")
-    if not 0 <= truncation < math.inf:
-      raise errors.UserError(
-        f"truncation={truncation} must be above 0, or 0 for none"
-      )
-    statistics = statistics or self.system.statistics
-    if statistics not in STATISTICS:
-      raise errors.unknown("statistics", statistics, STATISTICS)
-    labels = _labels(self.system, labels, n)
-    how = dict(ema=ema, truncation=truncation or None)
-    if statistics == "standing":
-      key = jax.random.key(STANDING_SEED)
-      every = _chunks(_labels(self.system, None, n), NUM_STANDING)
-      for i, chunk in enumerate(every):
-        state = self.settle(state, key, i, chunk, weight=1 / (i + 1), **how)
-    how["batch"] = statistics == "batch"
-    key, chunks = jax.random.key(seed), _chunks(labels, -(-n // CHUNK))
-    images = [
-      np.asarray(self.draw(state, key, i, chunk, **how))
-      for i, chunk in enumerate(chunks)
-    ]
-    return np.concatenate(images)[:n]
-
-
-def make_sampler(system: System, stored: scaling.Scaling) -> Sampler:
-  """Returns the sampler of a system, whose images `stored` scales back."""
-
-  def draw(state, key, chunk, labels, **how):
-    key = jax.random.fold_in(key, chunk)
-    return stored.to_stored(system.sample(state, key, CHUNK, labels, **how))
-
-  def settle(state, key, chunk, labels, **how):
-    key = jax.random.fold_in(key, chunk)
-    return system.settle(state, key, CHUNK, labels, **how)
-
-  jit = functools.partial(jax.jit, static_argnames=("ema", "batch"))
-  return Sampler(system, jit(draw), jit(settle))
-
-
-def _labels(system: System, labels: Any, n: int) -> np.ndarray | None:
-  """Returns the classes to draw in turn, None where there are no labels.
-
-  Raises:
-    UserError: labels that are not of the system's classes, or not n.
-  """
-  num = system.num_classes
-  if labels is None:
-    return np.arange(num) if num else None
-  if not system.conditional:
-    why = "generator is unconditional" if num else "dataset has no labels"
-    raise errors.UserError(f"this run's {why}: draw samples without labels")
-  labels = np.asarray(labels)
-  if labels.shape not in ((), (n,)):
-    raise errors.UserError(
-      f"labels of shape {labels.shape} must be one class, or a class for each "
-      f"of the {n} samples"
-    )
-  wrong = np.setdiff1d(labels, np.arange(num))
-  if wrong.size:
-    raise errors.UserError(
-      f"labels must be classes from 0 to {num - 1}, not {wrong[0]}"
-    )
-  return labels
-
-
-def _chunks(labels: np.ndarray | None, count: int) -> Iterable[Any]:
-  """Returns int32 labels `[count, CHUNK]` in turn, or as many times None."""
-  if labels is None:
-    return [None] * count
-  return np.resize(labels, (count, CHUNK)).astype(np.int32)
-
-
 def load(workdir: str | pathlib.Path, step: int | None = None) -> Run:
   """Loads a run from its workdir.
 
@@ -220,7 +128,7 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Run:
   with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
     state = checkpoints.restore(like, step)
     step = max(checkpoints.steps()) if step is None else step
-  return Run(config, workdir, step, state, make_sampler(system, stored))
+  return Run(config, workdir, step, state, Sampler(system, stored))
 
 
 def read_config(workdir: pathlib.Path):

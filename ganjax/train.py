@@ -25,6 +25,7 @@ from ganjax import (
 from ganjax import run as runs
 from ganjax.data import cache, scaling
 from ganjax.recorder import Recorder
+from ganjax.sampler import Sampler
 
 # What a resumed run may change.
 HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
@@ -89,7 +90,7 @@ def train(
       state = init(jax.random.fold_in(key, 0), arrays)
       if config.start_from:
         state = _start_from(config.start_from, state)
-    sampler = runs.make_sampler(system, stored)
+    sampler = Sampler(system, stored)
     run = runs.Run(config, workdir, start, state, sampler)
     monitor = health.Monitor(run.history(), config.stop_when, until=start)
     if monitor.stop:

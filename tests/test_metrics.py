@@ -1,15 +1,13 @@
 import inspect
 import json
 
-import jax
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.special
 
-from ganjax import data, errors, evaluate, metrics, report
-from ganjax.data import digits, toy
-from ganjax.metrics import classifier
+from ganjax import errors, extractors, metrics
+from ganjax.data import toy
 
 
 def with_moments(num, mean, cov, seed=0):
@@ -24,48 +22,81 @@ def frechet(real, fake):
   return metrics.get("frechet")(real, fake).values["frechet"]
 
 
-def metric_of(name, num_real):
-  """Returns a metric of any name; its labels are 0 and 1, if it needs some."""
-  needs_labels = "labels" in inspect.signature(metrics.find(name)).parameters
-  given = {"labels": np.arange(num_real) % 2} if needs_labels else {}
-  return metrics.get(name, **given)
-
-
 def random_cov(rng, dims):
   root = rng.normal(size=(dims, dims))
   return root @ root.T + 0.1 * np.eye(dims)
 
 
+def example(name, num_real=50, num_fake=40):
+  """Returns inputs of any metric, and what its factory is given with them."""
+  on = metrics.input_of(name)
+  rng = np.random.RandomState(0)
+  num_fake = num_real if hasattr(metrics._module(name), "PAIRED") else num_fake
+
+  def draw(num):
+    if on == "images":
+      return rng.randint(0, 256, (num, 16, 16, 3)).astype(np.uint8)
+    return rng.normal(size=(num, 4))
+
+  given = dict(
+    labels=np.arange(num_real) % 2,
+    fake_labels=np.arange(num_fake) % 2,
+    held_out=draw(30),
+    held_out_labels=np.arange(30) % 2,
+    validation=draw(20),
+  )
+  assert given.keys() == metrics.GIVEN.keys()
+  wanted = inspect.signature(metrics.find(name)).parameters
+  given = {k: v for k, v in given.items() if k in wanted}
+  return draw(num_real), draw(num_fake), given
+
+
 @pytest.mark.parametrize("name", metrics.names())
 def test_every_metric_says_what_it_compares_and_has_plain_defaults(name):
-  assert metrics.input_of(name) in (*classifier.Features._fields, "samples")
+  on = metrics.input_of(name)
+  assert on in (*extractors.Features._fields, "samples", "images")
   for hyper in inspect.signature(metrics.find(name)).parameters.values():
-    given = hyper.name == "labels"  # By the evaluator, not by a config.
+    given = hyper.name in metrics.GIVEN  # By the evaluator, not by a config.
     assert given or isinstance(hyper.default, (bool, int, float, str))
-  x = np.random.RandomState(0).normal(size=(50, 4))
-  record = metric_of(name, 50)(x, x[:40])
+  real, fake, given = example(name)
+  before = real.copy(), fake.copy()
+  record = metrics.get(name, **given)(real, fake)
   assert record.protocol["num_real"] == 50
-  assert record.protocol["num_fake"] == 40
+  assert record.protocol["num_fake"] == len(fake)
+  assert np.isfinite(list(record.values.values())).all()
   assert json.loads(json.dumps(record.to_dict(), allow_nan=False)) == {
     "values": record.values,
     "protocol": record.protocol,
+    "flags": list(record.flags),
   }
+  np.testing.assert_array_equal(real, before[0])
+  np.testing.assert_array_equal(fake, before[1])
+  better = metrics._module(name).BETTER
+  assert better.keys() <= record.values.keys()
+  assert {*better.values()} <= {"lower", "higher"}
+  for value, direction in better.items():
+    assert metrics.better(value) == direction
 
 
 @pytest.mark.parametrize("name", metrics.names())
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_non_finite_samples_are_a_user_error_of_one_line(name, bad):
-  fake = np.zeros((5, 3))
+  real, fake, given = example(name, 5, 5)
+  real, fake = real / 255, fake / 255
   fake[2, 1] = bad
   with pytest.raises(errors.UserError, match="1 of 5 fake .* not finite") as e:
-    metric_of(name, 5)(np.zeros((5, 3)), fake)
+    metrics.get(name, **given)(real, fake)
   assert "\n" not in str(e.value)
 
 
+def test_values_of_two_metrics_have_two_names():
+  seen = [value for n in metrics.names() for value in metrics._module(n).BETTER]
+  assert len(seen) == len(set(seen))
+
+
 def test_an_unknown_metric_is_named_beside_the_known_ones():
-  with pytest.raises(errors.UserError, match="'frechet'") as e:
+  with pytest.raises(errors.UserError, match="'frechet'"):
     metrics.get("freche")
-  assert "classifier" not in str(e.value)  # A helper, not a metric.
 
 
 def test_a_record_spells_what_json_cannot_hold():
@@ -75,6 +106,7 @@ def test_a_record_spells_what_json_cannot_hold():
   assert record.to_dict() == {
     "values": {"a": "inf", "b": "nan"},
     "protocol": {"n": 3},
+    "flags": [],
   }
   assert type(record.to_dict()["protocol"]["n"]) is int
 
@@ -255,264 +287,3 @@ def test_modes_refuse_what_has_none(given, real, text):
   with pytest.raises(errors.UserError, match=text) as e:
     metrics.get("modes", **given)(REAL[:real], REAL)
   assert "\n" not in str(e.value)
-
-
-@pytest.fixture
-def trainings(monkeypatch):
-  """A list that grows with every training; none takes place."""
-  calls = []
-
-  def untrained(train, name):
-    calls.append(name)
-    net = classifier.Classifier(train.num_classes)
-    return net.init(jax.random.key(0), train.images[:1])["params"]
-
-  monkeypatch.setattr(classifier, "_train", untrained)
-  return calls
-
-
-@pytest.fixture(scope="module")
-def splits():
-  return digits.load("train"), digits.load("test")
-
-
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-  return tmp_path_factory.mktemp("classifiers") / "not" / "there"
-
-
-@pytest.fixture(scope="module")
-def extractor(splits, cache_dir):
-  return classifier.fit(splits[0], splits[1], cache_dir, "digits")
-
-
-def test_the_classifier_reads_digits(extractor, splits):
-  assert extractor.accuracy >= 0.97
-  assert extractor.name == "classifier:digits"
-  features, logits = extractor(splits[1].images)
-  assert features.shape == (360, 64) and logits.shape == (360, 10)
-  assert features.dtype == logits.dtype == np.float32
-  accuracy = np.mean(logits.argmax(axis=1) == splits[1].labels)
-  assert accuracy == extractor.accuracy
-
-
-def test_features_tell_real_digits_from_noise(extractor, splits):
-  train, test = splits
-  noise = np.random.RandomState(0).randint(0, 256, test.images.shape)
-  real = extractor(train.images).features
-  held_out = frechet(real, extractor(test.images).features)
-  assert 0 < held_out < 10
-  far = extractor(noise.astype(np.uint8)).features
-  assert frechet(real, far) > 10 * held_out
-
-
-def test_training_is_deterministic(extractor, splits, tmp_path):
-  again = classifier.fit(splits[0], splits[1], tmp_path, "digits")
-  assert again is not extractor
-  assert again.digest == extractor.digest
-  assert again.accuracy == extractor.accuracy
-
-
-def test_the_cache_is_read_and_not_trained_again(
-  extractor, splits, cache_dir, trainings
-):
-  again = classifier.fit(splits[0], splits[1], cache_dir, "digits")
-  assert not trainings
-  assert (again.digest, again.accuracy) == (
-    extractor.digest,
-    extractor.accuracy,
-  )
-  images = splits[1].images[:9]
-  np.testing.assert_array_equal(
-    again(images).features, extractor(images).features
-  )
-  assert len(list(cache_dir.iterdir())) == 1  # And no temporary file.
-
-
-def test_an_image_has_its_features_in_any_company(extractor, splits):
-  images = splits[0].images[: classifier.CHUNK + 44]
-  whole = extractor(images)
-  for start, stop in [(0, 1), (5, 20), (200, classifier.CHUNK + 44)]:
-    part = extractor(images[start:stop])
-    np.testing.assert_array_equal(part.features, whole.features[start:stop])
-    np.testing.assert_array_equal(part.logits, whole.logits[start:stop])
-  assert extractor._apply._cache_size() == 1  # The last chunk is padded.
-  assert extractor(images[:0]).features.shape == (0, 64)
-
-
-def points(num, num_classes=2):
-  rng = np.random.RandomState(num)
-  labels = rng.randint(num_classes, size=num).astype(np.int32)
-  x = rng.normal(size=(num, 2)) * 0.1 + labels[:, None]
-  return data.Arrays(x.astype(np.float32), labels, num_classes)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "empty"])
-def test_a_damaged_cache_is_trained_anew(tmp_path, trainings, damage):
-  splits = points(100), points(50)
-  first = classifier.fit(splits[0], splits[1], tmp_path, "points")
-  (path,) = tmp_path.iterdir()
-  content = path.read_bytes()
-  middle = len(content) // 2
-  path.write_bytes(
-    {
-      "truncated": content[:middle],
-      "flipped": content[:middle]
-      + bytes([content[middle] ^ 64])
-      + content[middle + 1 :],
-      "text": b"not a zip file",
-      "empty": b"",
-    }[damage]
-  )
-  with pytest.warns(UserWarning, match="damaged"):
-    again = classifier.fit(splits[0], splits[1], tmp_path, "points")
-  assert len(trainings) == 2 and again.digest == first.digest
-  classifier.fit(splits[0], splits[1], tmp_path, "points")
-  assert len(trainings) == 2
-
-
-def test_parameters_without_their_digest_are_trained_anew(tmp_path, trainings):
-  splits = points(100), points(50)
-  classifier.fit(splits[0], splits[1], tmp_path, "points")
-  (path,) = tmp_path.iterdir()
-  arrays = dict(np.load(path))
-  arrays["Dense_0/kernel"] = arrays["Dense_0/kernel"] + 1
-  np.savez(path, allow_pickle=False, **arrays)
-  with pytest.warns(UserWarning, match="digest"):
-    classifier.fit(splits[0], splits[1], tmp_path, "points")
-  assert len(trainings) == 2
-
-
-def test_other_data_have_their_own_classifier(tmp_path, trainings):
-  train, test = points(100), points(50)
-  classifier.fit(train, test, tmp_path, "points")
-  classifier.fit(points(101), test, tmp_path, "points")
-  classifier.fit(train, points(51), tmp_path, "points")
-  classifier.fit(
-    data.Arrays(train.images, train.labels, 3), test, tmp_path, "points"
-  )
-  assert len(trainings) == 4
-
-
-def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, trainings):
-  blocked = tmp_path / "file"
-  blocked.write_text("in the way")
-  with pytest.warns(UserWarning, match="not kept"):
-    classifier.fit(points(100), points(50), blocked, "points")
-  assert len(trainings) == 1
-
-
-def test_points_are_classified_by_their_mode(tmp_path):
-  splits = [toy.load(split, kind="grid") for split in ("train", "test")]
-  assert classifier.fit(splits[0], splits[1], tmp_path, "toy").accuracy > 0.99
-
-
-@pytest.mark.parametrize("shape", [(8, 8, 3), (28, 28, 1), (64, 48, 3)])
-def test_images_of_any_size_have_64_features(shape):
-  net = classifier.Classifier(7)
-  images = jax.ShapeDtypeStruct((2, *shape), np.uint8)
-  (features, logits), _ = jax.eval_shape(
-    net.init_with_output, jax.random.key(0), images
-  )
-  assert features.shape == (2, 64) and logits.shape == (2, 7)
-
-
-def test_a_dataset_without_labels_is_a_user_error(tmp_path):
-  line = [toy.load(split, kind="line") for split in ("train", "test")]
-  with pytest.raises(errors.UserError, match="'toy' has no labels"):
-    classifier.fit(line[0], line[1], tmp_path, "toy")
-
-
-@pytest.fixture
-def fits(monkeypatch):
-  """A list of the classifiers that an evaluator trains; they are not fitted."""
-  calls = []
-
-  def fit(train, test, folder, name):
-    del test, folder
-    calls.append(name)
-    net = classifier.Classifier(train.num_classes)
-    params = net.init(jax.random.key(0), train.images[:1])["params"]
-    return classifier.Extractor(name, train.num_classes, params, 0.5)
-
-  monkeypatch.setattr(evaluate, "classifier", classifier)
-  monkeypatch.setattr(classifier, "fit", fit)
-  return calls
-
-
-SPEC = dict(every=5, num_samples=0)
-
-
-def test_a_metric_on_samples_needs_no_classifier(fits):
-  train, test = toy.load("train"), toy.load("test", num_examples=500)
-  evaluator = evaluate.Evaluator("toy", train, test)
-  evaluator.prepare({"modes": SPEC})
-  (record,) = evaluator.compare({"modes": SPEC}, test.images).values()
-  assert not fits
-  assert record.values["modes_covered"] == record.values["modes"] == 8
-  assert record.protocol == {
-    "num_real": 10_000,
-    "num_fake": 500,
-    "sigmas": 3.0,
-    "extractor": "none",
-    "against": "train",
-  }
-  wide = evaluator.compare({"modes": SPEC | {"sigmas": 6.0}}, test.images)
-  assert wide["modes"].values["high_quality"] == 1
-
-
-def test_the_classifier_is_trained_once_and_when_it_is_needed(fits):
-  train, test = toy.load("train"), toy.load("test", num_examples=500)
-  evaluator = evaluate.Evaluator("toy", train, test)
-  assert not fits
-  specs = {"frechet": SPEC, "modes": SPEC, "classes": SPEC}
-  records = evaluator.compare(specs, test.images)
-  evaluator.compare(specs, test.images)
-  evaluator.prepare(specs)
-  assert fits == ["toy"] and list(records) == list(specs)
-  assert records["modes"].protocol["extractor"] == "none"
-  assert records["frechet"].protocol["extractor"] == "classifier:toy"
-  assert records["frechet"].protocol["extractor_accuracy"] == 0.5
-  before = evaluate.Evaluator("toy", train, test)
-  before.prepare({"classes": SPEC})
-  assert fits == ["toy", "toy"]
-
-
-def test_images_are_samples_when_flattened(fits):
-  train, test = digits.load("train"), digits.load("test")
-  evaluator = evaluate.Evaluator("digits", train, test)
-  (record,) = evaluator.compare({"modes": SPEC}, test.images).values()
-  flat = [x.images.reshape(len(x.images), -1) for x in (train, test)]
-  assert record.values == mode_values(flat[1], flat[0], train.labels)
-  assert record.values["modes"] == 10 and not fits
-
-
-def test_modes_of_data_without_labels_are_a_user_error(fits):
-  train = toy.load("train", kind="line")
-  evaluator = evaluate.Evaluator("toy", train, train)
-  for use in (
-    lambda: evaluator.prepare({"modes": SPEC}),
-    lambda: evaluator.compare({"modes": SPEC}, train.images),
-  ):
-    with pytest.raises(errors.UserError, match="no labels"):
-      use()
-
-
-def test_the_table_names_counts_and_what_was_compared(fits):
-  train, test = toy.load("train"), toy.load("test", num_examples=500)
-  evaluator = evaluate.Evaluator("toy", train, test)
-  modes = evaluator.compare({"modes": SPEC}, test.images)
-  cells = report._cells(modes)
-  assert cells["modes covered"] == "8 of 8" and "modes" not in cells
-  assert len(cells["high quality"]) == len("0.988")
-  text = "against 10000 training points; 500 held-out points"
-  assert report._protocol(evaluator, modes) == text
-  assert not fits
-  both = evaluator.compare({"modes": SPEC, "classes": SPEC}, test.images)
-  assert report._protocol(evaluator, both) == (
-    "against 10000 training points, in the features of classifier:toy (test "
-    "accuracy 50.0 %); 500 held-out points"
-  )
-  assert report._cells(both)["classes covered"].endswith(" of 8")
-  many = metrics.Record({"modes_covered": 999, "modes": 12345}, {})
-  assert report._cells({"modes": many}) == {"modes covered": "999 of 12345"}

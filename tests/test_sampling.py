@@ -25,6 +25,7 @@ from ganjax import run as runs
 from ganjax import sample as command
 from ganjax.data import scaling
 from ganjax.nets import layers, norms
+from ganjax.sampler import CHUNK, STANDING_SEED, Sampler
 from ganjax.systems import STATISTICS, gan
 
 
@@ -82,13 +83,13 @@ def sampler(**options):
   """Returns `(n, labels=None, **how) -> points`."""
   system, state = make(**options)
   identity = scaling.SCALINGS.find("identity")()
-  return functools.partial(runs.make_sampler(system, identity), state)
+  return functools.partial(Sampler(system, identity), state)
 
 
 def draw_z(seed, chunk):
   """Returns the z `[64, 2]` of a chunk."""
   key = jax.random.fold_in(jax.random.key(seed), chunk)
-  keys = parallel.example_keys(key, runs.CHUNK, None)
+  keys = parallel.example_keys(key, CHUNK, None)
   return np.asarray(jax.vmap(lambda key: latents.normal(key, 2))(keys))
 
 
@@ -154,7 +155,7 @@ def test_standing_statistics_are_the_mean_of_the_batches():
   """Of 16 batches' means and variances; all classes whatever is drawn."""
   draw = sampler(num_classes=10, norm=True)
   labels = np.resize(np.arange(10), (16, 64, 1))
-  z = np.stack([draw_z(runs.STANDING_SEED, i) for i in range(16)])
+  z = np.stack([draw_z(STANDING_SEED, i) for i in range(16)])
   x = np.float64(3 + 2 * z + labels)
   mean, var = x.mean(1).mean(0), x.var(1).mean(0)
   assert (abs(var - x.var((0, 1))) > 1e-2).any()  # Another definition.
@@ -294,3 +295,28 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert command.main(base + flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_samples_are_decoded_latents(ema):
+  draw: Any = sampler(num_classes=3)
+  state = draw.args[0]
+  z, labels = draw.func.latents(70, 5, 0.0), np.arange(70) % 3
+  decoded = draw.func.decode(state, z, labels, ema)
+  np.testing.assert_array_equal(decoded, draw(70, labels, 5, ema=ema))
+  assert abs(draw.func.latents(70, 5, 0.5)).max() <= 0.5
+
+
+def test_scores_are_those_of_each_image():
+  draw: Any = sampler(num_classes=3)
+  points = np.random.RandomState(0).normal(size=(70, 2)).astype(np.float32)
+  params = jax.device_get(draw.args[0].discriminator.params["Dense_0"])
+  scores = draw.func.score(draw.args[0], points, np.zeros(70))
+  np.testing.assert_allclose(
+    scores, (points @ params["kernel"] + params["bias"])[:, 0], rtol=1e-5
+  )
+  with pytest.raises(errors.UserError, match="needs labels"):
+    draw.func.score(draw.args[0], points, None)
+  blind = Sampler(draw.func.system._replace(score=None), draw.func.stored)
+  with pytest.raises(errors.UserError, match="'score'"):
+    blind.score(draw.args[0], points, np.zeros(70))

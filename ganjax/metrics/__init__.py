@@ -1,9 +1,11 @@
 """Metrics: each file `metrics/<name>.py` has a factory of its own name.
 
 `frechet() -> metric(real [N, d], fake [M, d]) -> Record`. Statistics are
-float64 on the host. A file's constant `ON` says what its metric compares: an
-extractor's "features" or "logits", or the "samples" as they are. A factory
-with a parameter `labels` is given those of the real samples.
+float64 on the host. Two constants stand beside the factory. `ON` says what its
+metric compares: an extractor's "features" or "logits", the "samples" as
+float64 `[N, d]`, or the "images" as they are stored. `BETTER` says of each
+value that has a direction whether "lower" or "higher" is better. Parameters
+named as in `GIVEN` are given by whoever evaluates, not by a config.
 """
 
 import dataclasses
@@ -16,7 +18,17 @@ import numpy as np
 
 from ganjax import errors, registry
 
-HELPERS = ("classifier",)
+HELPERS = ("ssim",)
+
+# What a factory may ask for beside its hyper-parameters; None where it is not
+# there. All but labels stand in the form that `ON` names.
+GIVEN = {
+  "labels": "int [N], of the reals",
+  "fake_labels": "int [M], of the fakes",
+  "held_out": "the test split",
+  "held_out_labels": "its int labels",
+  "validation": "a split for choosing a hyper-parameter of the metric",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +39,20 @@ class Record:
     values: name -> value.
     protocol: what has to agree before two records may be compared: numbers
       of samples, extractor, split. Strings, booleans, integers and floats.
+    flags: what makes the values doubtful, in a few words each: "rank
+      deficient", "constant".
   """
 
   values: dict[str, float]
   protocol: dict[str, object]
+  flags: tuple[str, ...] = ()
 
-  def to_dict(self) -> dict[str, dict[str, object]]:
-    """Returns both as JSON can hold them: infinity and NaN become strings."""
+  def to_dict(self) -> dict[str, Any]:
+    """Returns all as JSON can hold them: infinity and NaN become strings."""
     return {
       "values": {name: _plain(v) for name, v in self.values.items()},
       "protocol": {name: _plain(v) for name, v in self.protocol.items()},
+      "flags": list(self.flags),
     }
 
 
@@ -54,8 +70,16 @@ def get(name: str, **hyper: Any) -> Metric:
 
 
 def input_of(name: str) -> str:
-  """Returns what `name` compares: "features", "logits" or "samples"."""
+  """Returns what `name` compares: see `ON` above."""
   return _module(name).ON
+
+
+def better(value: str) -> str:
+  """Returns which of two `value`s is better: "lower", "higher" or ""."""
+  for name in names():
+    if direction := _module(name).BETTER.get(value):
+      return direction
+  return ""
 
 
 def names() -> list[str]:
@@ -98,6 +122,46 @@ def check(
       )
     arrays.append(array)
   return arrays[0], arrays[1]
+
+
+def check_images(
+  metric: str, real: Any, fake: Any, min_samples: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns two sets of images `[N, H, W, C]`, `[M, H, W, C]`, or raises.
+
+  Args:
+    metric: its name, for the errors.
+    real: uint8, or floats in [0, 1].
+    fake: of the same shape of one image, and the same type.
+    min_samples: how many images each of them needs.
+
+  Raises:
+    UserError: no images, shapes or types that do not fit, too few of them, or
+      images that are not finite.
+  """
+  real, fake = np.asarray(real), np.asarray(fake)
+  if real.ndim != 4 or fake.shape[1:] != real.shape[1:]:
+    raise errors.UserError(
+      f"{metric}: real {real.shape} and fake {fake.shape} must be images "
+      "[N, H, W, C] and [M, H, W, C]"
+    )
+  if real.dtype != fake.dtype:
+    raise errors.UserError(
+      f"{metric}: real images are {real.dtype}, fake ones {fake.dtype}"
+    )
+  for kind, images in (("real", real), ("fake", fake)):
+    if len(images) < min_samples:
+      raise errors.UserError(
+        f"{metric}: {len(images)} {kind} images are too few, it needs at "
+        f"least {min_samples}"
+      )
+    if images.dtype != np.uint8:
+      bad = len(images) - np.isfinite(images).all(axis=(1, 2, 3)).sum()
+      if bad:
+        raise errors.UserError(
+          f"{metric}: {bad} of {len(images)} {kind} images are not finite"
+        )
+  return real, fake
 
 
 def _module(name: str):

@@ -5,6 +5,7 @@ import numpy as np
 from ganjax import metrics
 
 ON = "logits"
+BETTER = {"classes_covered": "higher", "class_kl": "lower"}
 LEAST = 10  # A class is covered if it has this part of its real share.
 
 

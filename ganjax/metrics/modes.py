@@ -8,6 +8,11 @@ from scipy.spatial import distance
 from ganjax import errors, metrics
 
 ON = "samples"
+BETTER = {
+  "modes_covered": "higher",
+  "high_quality": "higher",
+  "mode_kl": "lower",
+}
 
 
 def modes(labels: Any, sigmas: float = 3.0) -> metrics.Metric:

@@ -11,7 +11,7 @@ import jax
 from ganjax import registry
 
 # What systems share; not a system.
-HELPERS = ("adversarial",)
+HELPERS = ("adversarial", "sampling")
 
 # By what batch norm normalises while samples are drawn: see `gan.make`.
 STATISTICS = ("running", "batch", "standing")
@@ -33,6 +33,10 @@ class System(NamedTuple):
     settle: `(state, key, n, labels, ema, truncation, weight) -> state`, whose
       running statistics moved by `weight` to those of n fresh samples.
     networks: name -> module, for parameter tables.
+    latents: `(key, n, truncation=None) -> z [n, z_dim]`, or None without z.
+    decode: `(state, z, labels=None, ema=True) -> images [n, ...]`.
+    score: `(state, images, labels=None) -> logits [n]`, how real each image
+      seems; None where nothing judges single images.
     updates: `(update, place)` one after the other, where a step is nothing but
       them: `update(state, real, key, skip=())` gets the batch at that place
       and the step's key folded with its own place among the updates.
@@ -49,6 +53,9 @@ class System(NamedTuple):
   sample: Callable[..., jax.Array]
   settle: Callable[..., Any]
   networks: Mapping[str, nn.Module]
+  latents: Callable[..., jax.Array] | None = None
+  decode: Callable[..., jax.Array] | None = None
+  score: Callable[..., jax.Array] | None = None
   updates: tuple[tuple[Callable[..., Any], int], ...] = ()
   batches_per_step: int = 1
   lazy: Mapping[str, int] = MappingProxyType({})

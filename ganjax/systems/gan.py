@@ -1,6 +1,5 @@
 """Generative adversarial nets (Goodfellow et al. 2014, Algorithm 1)."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, latents, losses, parallel
+from ganjax import errors, latents, losses
 from ganjax import state as states
 from ganjax.augment import AUGMENTATIONS, Augmentation
 from ganjax.penalties import Penalty
-from ganjax.systems import STATISTICS, System, adversarial
+from ganjax.systems import STATISTICS, System, adversarial, sampling
 from ganjax.systems.adversarial import GANState, Parts, d_step, g_step
 
 
@@ -110,8 +109,11 @@ def make(
   return System(
     init=functools.partial(init, parts),
     train_step=make_train_step(parts, d_steps_per_g_step, simultaneous),
-    sample=functools.partial(sample, alone),
-    settle=functools.partial(settle, alone),
+    sample=functools.partial(sampling.sample, alone),
+    settle=functools.partial(sampling.settle, alone),
+    latents=functools.partial(sampling.latents, alone),
+    decode=functools.partial(sampling.decode, alone),
+    score=functools.partial(sampling.score, alone),
     networks=dict(generator=generator, discriminator=discriminator),
     updates=() if simultaneous else make_updates(parts, d_steps_per_g_step),
     batches_per_step=d_steps_per_g_step + (fresh and not simultaneous),
@@ -210,83 +212,3 @@ def _finish(parts: Parts, state: Any, generator: states.NetState) -> GANState:
   if ema is not None:
     ema = ema.update(generator, parts.ema_decay, state.step)
   return state.replace(step=state.step + 1, generator=generator, ema=ema)
-
-
-def sample(
-  parts: Parts,
-  state: GANState,
-  key: jax.Array,
-  n: int,
-  labels=None,
-  ema: bool = True,
-  truncation=None,
-  batch: bool = False,
-) -> jax.Array:
-  """Draws images `[n, ...]` as networks see them.
-
-  Args:
-    parts: of the system.
-    state: of the system.
-    key: the samples are a function of it.
-    n: how many.
-    labels: int32 `[n]`, or None.
-    ema: from the averaged generator where there is one.
-    truncation: the largest component of z, or None.
-    batch: whether in training mode, by the statistics of these n.
-  """
-  net, z = getattr(state, _drawn(state, ema)), _draw(parts, key, n, truncation)
-  if batch:
-    net = net.params, net.stats
-    return adversarial.generate(parts, net, z, labels, key)[0]
-  variables = {"params": net.params, **net.stats}
-  images: Any = parts.generator.apply(variables, z, labels, train=False)
-  return images
-
-
-def settle(
-  parts: Parts,
-  state: GANState,
-  key: jax.Array,
-  n: int,
-  labels,
-  ema: bool,
-  truncation,
-  weight,
-) -> GANState:
-  """Moves batch norm's running statistics by `weight` to a fresh batch's.
-
-  With the weights 1, 1/2, 1/3, ... they become the mean over the batches of
-  their means and of their variances. The other arguments are those of `sample`.
-  """
-  drawn = _drawn(state, ema)
-  net, z = getattr(state, drawn), _draw(parts, key, n, truncation)
-  if BATCH not in net.stats:
-    return state
-
-  def update(running):
-    before = net.params, {**net.stats, BATCH: running}
-    return adversarial.generate(parts, before, z, labels, key)[1][BATCH]
-
-  # Batch norm returns m * running + (1 - m) * batch: from 0, with slope m.
-  zeros = jax.tree.map(jnp.zeros_like, net.stats[BATCH])
-  ones = jax.tree.map(jnp.ones_like, zeros)
-  moved, slope = jax.jvp(update, (zeros,), (ones,))
-  batch = jax.tree.map(lambda x, m: x / (1 - m), moved, slope)
-  new = optax.incremental_update(batch, net.stats[BATCH], weight)
-  stats = {**net.stats, BATCH: new}
-  return dataclasses.replace(state, **{drawn: net.replace(stats=stats)})
-
-
-# The collection in which batch norm keeps its running statistics.
-BATCH = "batch_stats"
-
-
-def _drawn(state: GANState, ema: bool) -> str:
-  """Returns which network of `state` samples are drawn from."""
-  return "generator" if state.ema is None or not ema else "ema"
-
-
-def _draw(parts: Parts, key: jax.Array, n: int, truncation) -> jax.Array:
-  draw_z: Any = parts.draw_z
-  draw_z = functools.partial(draw_z, truncation=truncation)
-  return jax.vmap(draw_z)(parallel.example_keys(key, n, None))

@@ -6,14 +6,14 @@ compare runs on one dataset; they are no Inception scores. It is trained once
 for a dataset and then read from disk.
 """
 
-import contextlib
+import functools
 import hashlib
 import os
 import pathlib
 import tempfile
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,27 +22,15 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from ganjax import data, errors
+from ganjax import data, errors, extractors
 from ganjax.data import cache
+from ganjax.extractors import Features
 
 RECIPE = 1  # Raise it when anything below changes the trained parameters.
 BATCH_SIZE = 128
-CHUNK = 256  # Every extraction is padded to it: one shape, one compilation.
 EXAMPLES = 300_000  # How many to see, in between 1 and 30 epochs.
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.1
-
-
-class Features(NamedTuple):
-  """What an extractor makes of N images.
-
-  Attributes:
-    features: float32 `[N, 64]`, 0 or more.
-    logits: float32 `[N, num_classes]`.
-  """
-
-  features: Any
-  logits: Any
 
 
 class Classifier(nn.Module):
@@ -74,12 +62,9 @@ class Classifier(nn.Module):
 
 
 class Extractor:
-  """A trained classifier as a function of images.
+  """A trained classifier as a function of images: see `extractors.Extractor`.
 
-  Attributes:
-    name: e.g. "classifier:digits".
-    digest: 16 hexadecimal digits of its parameters' SHA-256.
-    accuracy: on the test split, a fraction.
+  Its features are `[N, 64]`, 0 or more.
   """
 
   def __init__(
@@ -89,24 +74,19 @@ class Extractor:
     self.name = f"classifier:{name}"
     self.digest = _digest(params)
     self.accuracy = accuracy
+    self.protocol: dict[str, Any] = {}
     self.params = jax.device_put(params)
     self._apply = jax.jit(Classifier(num_classes).apply)
 
   def __call__(self, images: np.ndarray) -> Features:
-    """Returns the `Features` of uint8 `[N, H, W, C]` or points `[N, 2]`.
+    """Returns the `Features` of uint8 `[N, H, W, C]` or points `[N, 2]`."""
+    apply = functools.partial(self._apply, {"params": self.params})
+    return extractors.in_chunks(apply, images)
 
-    An image's features do not depend on the others, nor on their number.
-    """
-    chunks = []
-    with _exact():
-      for start in range(0, max(len(images), 1), CHUNK):
-        chunk = np.asarray(images[start : start + CHUNK])
-        pad = [(0, CHUNK - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
-        out = self._apply({"params": self.params}, np.pad(chunk, pad))
-        chunks.append([np.asarray(array)[: len(chunk)] for array in out])
-    return Features(
-      *(np.concatenate(arrays) for arrays in zip(*chunks, strict=True))
-    )
+
+def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
+  """Returns the classifier of a dataset, kept in ganjax's cache."""
+  return fit(train, test, cache.root() / "classifiers", dataset)
 
 
 def fit(
@@ -189,16 +169,11 @@ def _train(train: data.Arrays, name: str) -> Any:
     if not offset:
       rng.shuffle(order)
     indices = order[offset : offset + batch_size].copy()
-    with _exact():
+    with extractors.exact():
       params, opt_state = step(params, opt_state, images, labels, indices)
     if i % 16 == 15:  # The progress bar must not run ahead of the device.
       jax.block_until_ready(params)
   return jax.device_get(params)
-
-
-def _exact() -> contextlib.AbstractContextManager:
-  # A TPU would multiply in bfloat16, and its features be other features.
-  return jax.default_matmul_precision("highest")
 
 
 def _leaves(params: Any) -> Iterator[tuple[str, np.ndarray]]:
