@@ -35,7 +35,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   momentum = dict(name="linear_staircase", init_value=0.5, end_value=0.7)
   momentum |= dict(num_stairs=249, stair_length=EPOCH)
   sgd = dict(name="classical_momentum", learning_rate=rate, momentum=momentum)
-  splits = dict(train_split="train[:50000]", test_split="test")
+  splits = dict(train_split="train[:50000]", validation_split="train[50000:]")
+  scored = dict(every=10 * EPOCH)
   config = ml_collections.ConfigDict(
     dict(
       num_steps=100 * EPOCH,
@@ -48,7 +49,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       loss=dict(name="non_saturating", d_weight=0.5),
       g_opt=sgd,
       d_opt=sgd,
-      evals=dict(classes=dict(), frechet=dict(every=10 * EPOCH)),
+      evals=dict(classes={}, frechet=scored, parzen=scored),
       samples=dict(every=5 * EPOCH, num=100),
       checkpoint=dict(every=5 * EPOCH, keep=2, best="frechet"),
     )

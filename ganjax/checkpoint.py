@@ -22,6 +22,7 @@ class Checkpoints:
     folder: pathlib.Path,
     keep: int = 3,
     best: str = "",
+    better: str = "lower",
     read_only: bool = False,
   ):
     """Opens `folder`, made if need be.
@@ -29,8 +30,8 @@ class Checkpoints:
     Args:
       folder: of the checkpoints alone.
       keep: how many of the newest are kept.
-      best: the metric by which one more is kept, the lower the better; empty
-        for none.
+      best: the value by which one more is kept; empty for none.
+      better: whether a "lower" or a "higher" one is better.
       read_only: for looking on while another process may write.
     """
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
@@ -39,7 +40,7 @@ class Checkpoints:
         checkpoint_managers.BestN(
           get_metric_fn=lambda values: values[best],
           n=1,
-          reverse=True,  # ascending: the lowest is the best
+          reverse=better == "lower",  # the last one in order is the best
           keep_checkpoints_without_metrics=False,
         )
       )
@@ -51,7 +52,7 @@ class Checkpoints:
         # Without a `best_fn` Orbax does not write the metrics to disk, and
         # a resumed run would forget which step was the best.
         best_fn=(lambda values: values[best]) if best else None,
-        best_mode="min",
+        best_mode={"lower": "min", "higher": "max"}[better],
         cleanup_tmp_directories=not read_only,
         create=not read_only,
         enable_async_checkpointing=True,
@@ -88,6 +89,19 @@ class Checkpoints:
   def steps(self) -> list[int]:
     """Returns the saved steps, ascending."""
     return sorted(self._manager.all_steps())
+
+  def best(self) -> int:
+    """Returns the step with the best value so far.
+
+    Raises:
+      UserError: none of the saved steps has been scored.
+    """
+    step = self._manager.best_step()
+    if step is None:
+      raise errors.UserError(
+        f"no checkpoint in {self._manager.directory} has a score yet"
+      )
+    return step
 
   def restore(self, like: Any, step: int | None = None) -> Any:
     """Returns a saved state as host arrays.

@@ -20,6 +20,7 @@ from ganjax import (
   augment,
   data,
   errors,
+  extractors,
   health,
   losses,
   metrics,
@@ -57,14 +58,20 @@ OPTIMIZERS = ("g_opt", "d_opt")
 FINDERS: dict[str, Callable[[str], Callable]] = {
   "system": lambda name: systems.find(name).make,
   "dataset": lambda name: data.find(name).load,
+  "extractor": lambda name: extractors.find(name).make,
   "loss": losses.LOSSES.find,
   "augment": augment.AUGMENTATIONS.find,
   **{role: functools.partial(nets.find, role=role) for role in NETS},
   **{player: optimizers.find for player in OPTIMIZERS},
 }
-PARTS = FINDERS.keys() - {"system", "dataset"}
+# Sections that every config has, whatever its system.
+COMMON = {"system", "dataset", "extractor"}
+PARTS = FINDERS.keys() - COMMON
 # Sections that need not be stated.
-OPTIONAL = {"augment": dict(name="none")}
+OPTIONAL = {
+  "augment": dict(name="none"),
+  "extractor": dict(name="classifier"),
+}
 # Sections that hold any number of named things: how to find one, and what
 # ganjax takes of its spec for itself.
 DICTS: dict[str, tuple[Callable[[str], Callable], dict[str, Any]]] = {
@@ -72,9 +79,11 @@ DICTS: dict[str, tuple[Callable[[str], Callable], dict[str, Any]]] = {
   "penalties": (penalties.PENALTIES.find, dict(every=1)),
 }
 # Arguments that ganjax gives, so that a section may not.
-GIVEN = PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
-GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "labels"}
-GIVEN |= {"penalties", "precision"}
+GIVEN = (
+  COMMON | PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
+)
+GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "penalties"}
+GIVEN |= {"precision", "train", "test", *metrics.GIVEN}
 PRECISIONS = ("float32", "bfloat16")
 # Sections whose numbers may follow schedules over generator steps.
 SCHEDULED = {*OPTIMIZERS, "augment", "penalties"}
@@ -130,7 +139,7 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
   """
   given = config.to_dict()
   system = given.get("system", schema.REQUIRED)
-  sections, dicts = {"system", "dataset"}, {"evals"}
+  sections, dicts = set(COMMON), {"evals"}
   if system is not schema.REQUIRED:
     make = schema.find("config.system", system, FINDERS["system"])
     taken = inspect.signature(make).parameters.keys()
@@ -160,10 +169,11 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
   if result["precision"] not in PRECISIONS:
     raise errors.unknown("config.precision", result["precision"], PRECISIONS)
   best = result["checkpoint"]["best"]
-  if best and best not in result["evals"]:
+  values = [v for name in result["evals"] for v in metrics.values_of(name)]
+  if best and best not in values:
     raise errors.UserError(
-      f"config.checkpoint.best={best!r} is not in config.evals "
-      f"({', '.join(result['evals']) or 'which is empty'})"
+      f"config.checkpoint.best={best!r} is no value of config.evals "
+      f"({', '.join(values) or 'which is empty'})"
     )
   return ml_collections.ConfigDict(_with_placeholders(result)).lock()
 

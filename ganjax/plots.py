@@ -21,6 +21,7 @@ DPI = 144
 
 # Okabe and Ito 2008: told apart by colour-blind readers too.
 COLOURS = BLUE, ORANGE = "#0072B2", "#D55E00"
+GREEN = "#009E73"
 GREY = "#777777"
 
 
@@ -130,7 +131,7 @@ def over_time(
   height, width = image.shape[:2]
   left, top = 100, 4
   page = figure(width + left, height + top)
-  _place(page, image, left, top)
+  place(page, image, left, top)
   pitch = (height - GAP) / len(times)
   for i, (step, _) in enumerate(times):
     text = f"Step {step:,}" if i == 0 else f"{step:,}"
@@ -181,7 +182,7 @@ def _panels(
   height = max(len(image) for image in grids) + top
   page, left = figure(width, height), 0
   for (title, _), image in zip(panels, grids, strict=True):
-    _place(page, image, left, top)
+    place(page, image, left, top)
     x, y = (left + image.shape[1] / 2) / width, 1 - top / 2 / height
     page.text(x, y, title, ha="center", va="center", fontsize=10)
     left += image.shape[1] + gap
@@ -207,7 +208,7 @@ def _scatters(path, panels, columns: int) -> None:
   save(path, page)
 
 
-def _place(page, image: np.ndarray, left: int, top: int) -> None:
+def place(page, image: np.ndarray, left: int, top: int) -> None:
   """Draws uint8 `[h, w, C]` pixel by pixel, at (left, top) of a page."""
   width, height = page.get_size_inches() * DPI
   h, w = image.shape[:2]

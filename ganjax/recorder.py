@@ -68,7 +68,8 @@ class Recorder:
       self.snapshot(done, state)
     if specs := {k: v for k, v in self.evals.items() if k in due}:
       draw = functools.partial(self.run.sampler, state)
-      for record in self.evaluator.score(specs, draw).values():
+      labels = self.run.sampler.labels
+      for record in self.evaluator.score(specs, draw, labels).values():
         values |= record.values
     if row or values:
       self.log.write(done, row | values)

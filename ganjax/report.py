@@ -1,19 +1,15 @@
 """The pictures of a run, and the table that it ends with."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
-from ganjax import curves, evaluate, logs, plots
-from ganjax.run import Run
+from ganjax import curves, evaluate, metrics, plots
+from ganjax.evaluate import sources, table
+from ganjax.run import Run, load
 
 # How many training images stand beside as many samples.
 BESIDE = 64
-# Values of the table that are not rounded to three digits: counts, a share.
-FORMATS = dict.fromkeys(
-  "classes_covered classes modes_covered modes".split(), "{:.0f}"
-) | {"high_quality": "{:.3f}"}
 
 
 def snapshot(workdir: pathlib.Path, step: int, images: np.ndarray) -> None:
@@ -45,26 +41,24 @@ def figures(run: Run, real: np.ndarray) -> dict[str, pathlib.Path]:
   return paths
 
 
-def scores(run: Run, evaluator: evaluate.Evaluator) -> dict[str, dict]:
+def scores(
+  run: Run, evaluator: evaluate.Evaluator
+) -> dict[str, dict[str, metrics.Record]]:
   """Returns who was scored -> metric -> record; writes `evaluation.json`.
 
-  Held-out real images and noise stand beside the samples, since a distance
-  says something only on a scale.
+  The last state stands beside the best one that is kept, held-out real images
+  and noise below.
   """
-  specs = run.config.evals.to_dict()
-  held_out = evaluator.test.images
+  specs, folder = run.config.evals.to_dict(), run.workdir
+  states = {"last": run}
+  if run.config.checkpoint.best:
+    states["best"] = load(folder, "best")
   rows = {
-    "samples": evaluator.score(specs, run.sample),
-    "held-out real": evaluator.compare(specs, held_out),
-    "noise": evaluator.compare(specs, evaluate.noise(held_out)),
+    who: sources.score(evaluator, sources.of_run(state), specs, folder)
+    for who, state in states.items()
   }
-  for record in rows["samples"].values():
-    record.protocol.update(run.protocol())
-  plain = {
-    who: {name: record.to_dict() for name, record in records.items()}
-    for who, records in rows.items()
-  }
-  logs.write_json(run.workdir / "evaluation.json", plain)
+  rows |= sources.anchors(evaluator, specs, folder)
+  table.write(folder / "evaluation.json", rows)
   return rows
 
 
@@ -72,40 +66,8 @@ def show(
   run: Run, evaluator: evaluate.Evaluator | None, real: np.ndarray
 ) -> None:
   """Draws and scores a run, and prints the table and the paths."""
-  from rich import box, console, table
-
-  out = console.Console(highlight=False)
-  paths: dict[str, Any] = figures(run, real)
+  paths = figures(run, real)
   if evaluator is not None:
-    rows = scores(run, evaluator)
-    cells = {who: _cells(records) for who, records in rows.items()}
-    grid = table.Table("", *cells["samples"], box=box.SIMPLE_HEAD)
-    for who, cell in cells.items():
-      grid.add_row(who, *cell.values())
-    out.print(grid)
-    out.print(_protocol(evaluator, rows["samples"]), soft_wrap=True)
+    table.show(scores(run, evaluator), evaluator)
   for name, path in paths.items():
-    out.print(f"{name:20} {path}", soft_wrap=True)
-
-
-def _protocol(evaluator: evaluate.Evaluator, records) -> str:
-  """Says what the table's numbers are measured against, and in what."""
-  train, test = evaluator.train.images, evaluator.test.images
-  kind = "points" if train.ndim == 2 else "images"
-  text = f"against {len(train)} training {kind}"
-  if any(r.protocol["extractor"] != "none" for r in records.values()):
-    text += f", in the features of {evaluator.extractor.name} (test accuracy "
-    text += f"{100 * evaluator.extractor.accuracy:.1f} %)"
-  return f"{text}; {len(test)} held-out {kind}"
-
-
-def _cells(records) -> dict[str, str]:
-  """Returns the columns of a table's row: title -> text."""
-  cells = {}
-  for record in records.values():
-    for name, value in record.values.items():
-      cells[name.replace("_", " ")] = FORMATS.get(name, "{:.3g}").format(value)
-  for name in ("classes", "modes"):
-    if name in cells:  # A count says little without how many there are.
-      cells[f"{name} covered"] += f" of {cells.pop(name)}"
-  return cells
+    print(f"{name:20} {path}")

@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ganjax import checkpoint, configs, data, errors, logs
+from ganjax import checkpoint, configs, data, errors, logs, metrics
 from ganjax.data import scaling
 from ganjax.sampler import Sampler
 from ganjax.systems import System
@@ -94,9 +94,9 @@ class Run:
       self.sampler.system,
       ema and any(self.config.ema.values()),
     )
-    how = {"truncation": truncation} if truncation else {}
-    return how | dict(
+    return dict(
       step=self.step,
+      truncation=float(truncation),
       weights="ema" if averaged else "live",
       statistics=statistics or system.statistics,
       labels="balanced" if system.conditional else "none",
@@ -107,12 +107,15 @@ class Run:
     return logs.read_history(self.workdir)
 
 
-def load(workdir: str | pathlib.Path, step: int | None = None) -> Run:
+def load(
+  workdir: str | pathlib.Path, step: int | Literal["best"] | None = None
+) -> Run:
   """Loads a run from its workdir.
 
   Args:
     workdir: of a training run.
-    step: which checkpoint; the newest if None.
+    step: which checkpoint: the newest if None, or "best" by the config's
+      `checkpoint.best`.
 
   Raises:
     UserError: there is no run, or no such checkpoint.
@@ -125,10 +128,19 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Run:
   folder = workdir / "checkpoints"
   if not folder.is_dir():
     raise errors.UserError(f"{workdir} holds no checkpoint yet")
-  with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-    state = checkpoints.restore(like, step)
-    step = max(checkpoints.steps()) if step is None else step
-  return Run(config, workdir, step, state, Sampler(system, stored))
+  best = config.checkpoint.best
+  if step == "best" and not best:
+    raise errors.UserError(
+      f"{workdir} keeps no best: config.checkpoint.best=''"
+    )
+  better = metrics.better(best) or "lower"
+  with checkpoint.Checkpoints(
+    folder, best=best, better=better, read_only=True
+  ) as checkpoints:
+    found = checkpoints.best() if step == "best" else step
+    state = checkpoints.restore(like, found)
+    found = max(checkpoints.steps()) if found is None else found
+  return Run(config, workdir, int(found), state, Sampler(system, stored))
 
 
 def read_config(workdir: pathlib.Path):

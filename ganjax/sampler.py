@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ganjax import errors
-from ganjax.data import scaling
+from ganjax.data import cache, scaling
 from ganjax.systems import STATISTICS, System
 
 # Samples are drawn so many at a time, each chunk with its own key: the first
@@ -36,13 +37,13 @@ class Sampler:
   stored: scaling.Scaling
 
   @functools.cached_property
-  def _draw(self) -> Callable[..., jax.Array]:
+  def _draw(self) -> Callable[..., Any]:
     """`system.sample`, compiled, of the i-th chunk."""
 
     def draw(state, key, chunk, labels, **how):
       key = jax.random.fold_in(key, chunk)
       images = self.system.sample(state, key, CHUNK, labels, **how)
-      return self.stored.to_stored(images)
+      return self.stored.to_stored(images), jnp.isfinite(images).all()
 
     return jax.jit(draw, static_argnames=("ema", "batch"))
 
@@ -110,7 +111,7 @@ class Sampler:
         again from the first until there are 64.
 
     Raises:
-      UserError: one of them is out of range.
+      UserError: one of them is out of range, or the samples are not finite.
     """
     if n < 1:
       raise errors.UserError(f"cannot draw {n} samples; ask for 1 or more")
@@ -130,11 +131,21 @@ class Sampler:
         state = self._settle(state, key, i, chunk, weight=1 / (i + 1), **how)
     how["batch"] = statistics == "batch"
     key, chunks = jax.random.key(seed), _chunks(labels, -(-n // CHUNK))
-    images = [
-      np.asarray(self._draw(state, key, i, chunk, **how))
-      for i, chunk in enumerate(chunks)
-    ]
+    images, text = [], f"drawing {n} samples"
+    for i, chunk in enumerate(cache.track(chunks, -(-n // CHUNK), text)):
+      image, finite = self._draw(state, key, i, chunk, **how)
+      if not finite:
+        raise errors.UserError(
+          f"samples {i * CHUNK} to {(i + 1) * CHUNK - 1} are not all finite: "
+          "this generator diverged; draw from an earlier checkpoint"
+        )
+      images.append(np.asarray(image))
     return np.concatenate(images)[:n]
+
+  def labels(self, n: int) -> np.ndarray | None:
+    """Returns the classes `[n]` of n samples where none are asked for."""
+    num = self.system.num_classes if self.system.conditional else 0
+    return np.arange(n) % num if num else None
 
   def latents(self, n: int, seed: int, truncation: float) -> np.ndarray:
     """Returns `[n, z_dim]`: see `Run.latents`."""

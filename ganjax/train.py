@@ -16,20 +16,21 @@ from ganjax import (
   configs,
   data,
   errors,
-  evaluate,
   health,
   logs,
+  metrics,
   parallel,
   report,
 )
 from ganjax import run as runs
 from ganjax.data import cache, scaling
+from ganjax.evaluate import sources
 from ganjax.recorder import Recorder
 from ganjax.sampler import Sampler
 
 # What a resumed run may change.
 HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
-HARMLESS |= {"checkpoint", "steps_per_dispatch"}
+HARMLESS |= {"checkpoint", "steps_per_dispatch", "extractor"}
 
 
 def train(
@@ -67,19 +68,21 @@ def train(
   _describe(config, arrays, workdir)
   print(_headline(system, like, arrays, devices, workdir), flush=True)
   evaluator = None
-  if config.evals and not num_classes:
+  embedded = config.extractor.name == "classifier"
+  if config.evals and embedded and not num_classes:
     print("no scores: this dataset has no labels to train a classifier on")
   elif config.evals:
-    held_out = configs.load_data(config, "test")
-    name = config.dataset.get("builder", config.dataset.name)
-    evaluator = evaluate.Evaluator(name, arrays, held_out)
+    evaluator = sources.evaluator_of(config, arrays)
     evaluator.prepare(config.evals.to_dict())
 
   def prepare(batch):
     return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
 
   with checkpoint.Checkpoints(
-    workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.best
+    workdir / "checkpoints",
+    config.checkpoint.keep,
+    config.checkpoint.best,
+    metrics.better(config.checkpoint.best) or "lower",
   ) as checkpoints:
     key = jax.random.key(config.seed)
     start = max(checkpoints.steps(), default=0)

@@ -20,11 +20,13 @@ LAYERS = [
   {"configs"},
   {"plots", "progress", "checkpoint", "sampler"},
   {"logs", "curves"},
-  {"run", "evaluate", "theory"},
+  {"run", "theory"},
+  {"evaluate"},
   {"report"},
+  {"analyze"},
   {"recorder"},
   {"train"},
-  {"main", "sample", "prepare", "toy_modes"},
+  {"main", "sample", "prepare", "toy_modes", "convert"},
   {"bench"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}

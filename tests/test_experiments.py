@@ -17,9 +17,10 @@ def fake_tfds(
   size=0,
   train_split="train",
   test_split="test",
+  validation_split="",
 ):
   """Random images in the shape of MNIST or CIFAR-10, with labels."""
-  del data_dir, train_split, test_split
+  del data_dir, train_split, test_split, validation_split
   side, channels = {"mnist": (28, 1), "cifar10": (32, 3)}[builder]
   side = size or side
   rng = np.random.RandomState(len(split))

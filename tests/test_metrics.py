@@ -10,23 +10,6 @@ from ganjax import errors, extractors, metrics
 from ganjax.data import toy
 
 
-def with_moments(num, mean, cov, seed=0):
-  """Returns samples whose mean and covariance are exactly these."""
-  x = np.random.RandomState(seed).normal(size=(num, len(mean)))
-  x -= x.mean(axis=0)
-  white = np.linalg.solve(np.linalg.cholesky(np.cov(x.T)), x.T).T
-  return white @ np.linalg.cholesky(cov).T + mean
-
-
-def frechet(real, fake):
-  return metrics.get("frechet")(real, fake).values["frechet"]
-
-
-def random_cov(rng, dims):
-  root = rng.normal(size=(dims, dims))
-  return root @ root.T + 0.1 * np.eye(dims)
-
-
 def example(name, num_real=50, num_fake=40):
   """Returns inputs of any metric, and what its factory is given with them."""
   on = metrics.input_of(name)
@@ -81,10 +64,10 @@ def test_every_metric_says_what_it_compares_and_has_plain_defaults(name):
 @pytest.mark.parametrize("name", metrics.names())
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_non_finite_samples_are_a_user_error_of_one_line(name, bad):
-  real, fake, given = example(name, 5, 5)
+  real, fake, given = example(name, 12, 12)
   real, fake = real / 255, fake / 255
   fake[2, 1] = bad
-  with pytest.raises(errors.UserError, match="1 of 5 fake .* not finite") as e:
+  with pytest.raises(errors.UserError, match="1 of 12 fake .* not finite") as e:
     metrics.get(name, **given)(real, fake)
   assert "\n" not in str(e.value)
 
@@ -109,74 +92,6 @@ def test_a_record_spells_what_json_cannot_hold():
     "flags": [],
   }
   assert type(record.to_dict()["protocol"]["n"]) is int
-
-
-def test_frechet_of_commuting_gaussians_has_a_closed_form():
-  rng = np.random.RandomState(1)
-  basis, _ = np.linalg.qr(rng.normal(size=(5, 5)))
-  a, b = rng.uniform(0.1, 4, size=(2, 5))
-  mean = rng.normal(size=5)
-  real = with_moments(40, np.zeros(5), basis * a @ basis.T, 2)
-  fake = with_moments(30, mean, basis * b @ basis.T, 3)
-  expected = mean @ mean + np.sum((np.sqrt(a) - np.sqrt(b)) ** 2)
-  np.testing.assert_allclose(frechet(real, fake), expected, rtol=1e-9)
-
-
-def test_frechet_in_one_dimension_divides_by_n_minus_1():
-  # Means 0 and 4, variances 2 and 8: 16 + (sqrt 8 - sqrt 2)^2 = 18.
-  real, fake = np.array([[-1.0], [1.0]]), np.array([[2.0], [6.0]])
-  np.testing.assert_allclose(frechet(real, fake), 18, rtol=1e-12)
-
-
-def test_frechet_agrees_with_the_matrix_square_root():
-  rng = np.random.RandomState(4)
-  a, b = random_cov(rng, 8), random_cov(rng, 8)
-  root = scipy.linalg.sqrtm(a @ b)
-  expected = np.trace(a + b - 2 * np.real(root))
-  real, fake = (with_moments(50, np.zeros(8), c, 5) for c in (a, b))
-  np.testing.assert_allclose(frechet(real, fake), expected, rtol=1e-8)
-  np.testing.assert_allclose(frechet(fake, real), expected, rtol=1e-8)
-
-
-def test_frechet_of_a_shift_is_its_square_and_of_nothing_is_0():
-  x = np.random.RandomState(6).normal(size=(60, 7)).astype(np.float32)
-  shift = np.arange(7) / 2
-  assert 0 <= frechet(x, x) < 1e-9
-  np.testing.assert_allclose(
-    frechet(x, x.astype(float) + shift), shift @ shift, rtol=1e-9
-  )
-
-
-@pytest.mark.parametrize("num, flag", [(4, True), (8, True), (9, False)])
-def test_frechet_says_when_a_covariance_is_rank_deficient(num, flag):
-  x = np.random.RandomState(7).normal(size=(20, 8))
-  record = metrics.get("frechet")(x, x[:num])
-  assert record.protocol == {
-    "num_real": 20,
-    "num_fake": num,
-    "dims": 8,
-    "rank_deficient": flag,
-  }
-  assert np.isfinite(record.values["frechet"])
-  # A collapsed generator is a result, not a crash.
-  collapsed = np.repeat(x[:1], 20, axis=0)
-  mean, cov = x.mean(axis=0), np.cov(x.T)
-  expected = np.sum((mean - x[0]) ** 2) + np.trace(cov)
-  np.testing.assert_allclose(frechet(x, collapsed), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-  "real, fake, text",
-  [
-    ((5, 3), (1, 3), "1 fake samples are too few"),
-    ((0, 3), (5, 3), "0 real samples are too few"),
-    ((5, 3), (5, 2), r"\(5, 3\) and fake \(5, 2\)"),
-    ((5,), (5,), r"\[N, d\]"),
-  ],
-)
-def test_frechet_refuses_what_has_no_covariance(real, fake, text):
-  with pytest.raises(errors.UserError, match=text):
-    frechet(np.zeros(real), np.zeros(fake))
 
 
 def one_hot(counts):

@@ -253,8 +253,13 @@ def make_run(decay=0.5, **options):
 
 def test_protocol():
   run = make_run(num_classes=3, statistics="standing")
-  plain = dict(step=7, weights="ema", statistics="standing", labels="balanced")
-  assert run.protocol() == plain
+  assert run.protocol() == dict(
+    step=7,
+    weights="ema",
+    statistics="standing",
+    labels="balanced",
+    truncation=0.0,
+  )
   how: Any = dict(ema=False, truncation=0.5, statistics="batch")
   assert run.sample(2, **how).shape == (2, 2)
   assert run.protocol(**how) == dict(
@@ -266,7 +271,11 @@ def test_protocol():
   )
   run = make_run(decay=0.0, conditional=False, num_classes=3)
   assert run.protocol() == dict(
-    step=7, weights="live", statistics="running", labels="none"
+    step=7,
+    weights="live",
+    statistics="running",
+    labels="none",
+    truncation=0.0,
   )
 
 

@@ -119,7 +119,7 @@ def test_what_a_run_leaves(unbroken):
   row = unbroken.history()[-1]
   assert row["step"] == 6 and row["frechet"] > 0
   scores = json.loads((unbroken.workdir / "evaluation.json").read_text())
-  protocol = scores["samples"]["frechet"]["protocol"]
+  protocol = scores["last"]["frechet"]["protocol"]
   assert protocol["step"] == 6 and protocol["weights"] == "ema"
   assert protocol["num_real"] == 1437 and protocol["num_fake"] == 360
   assert scores["held-out real"]["classes"]["values"]["classes_covered"] == 10

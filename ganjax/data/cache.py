@@ -2,6 +2,7 @@
 
 Each dataset is one folder with `images.npy`, `labels.npy` (if it has labels)
 and `info.json`. It appears under its name at once and complete, or not at all.
+What else takes long to make is an .npz with its digest (`write_arrays`).
 """
 
 import contextlib
@@ -13,7 +14,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,6 +58,47 @@ def digest(arrays: data.Arrays) -> str:
     sha.update(f"{array.shape}{array.dtype.str}".encode())
     sha.update(array.data if array.size else b"")
   return sha.hexdigest()[:16]
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+  """Returns the fingerprint of named arrays: 16 hexadecimal digits."""
+  sha = hashlib.sha256()
+  for name, array in sorted(arrays.items()):
+    array = np.ascontiguousarray(array)
+    sha.update(f"{name}{array.shape}{array.dtype.str}".encode())
+    sha.update(array.data if array.size else b"")
+  return sha.hexdigest()[:16]
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+  """Returns what `write_arrays` wrote; None if absent, or damaged: it warns."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+    if str(arrays.pop("digest")) != digest_of(arrays):
+      raise ValueError("the arrays do not have the digest beside them")
+    return arrays
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except Exception as error:  # On damaged bytes zipfile raises almost anything.
+    warnings.warn(f"{path} is damaged ({error}): made anew", stacklevel=3)
+    return None
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes an .npz with its digest, at once and complete, or warns."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+      temporary = pathlib.Path(folder) / path.name
+      with temporary.open("wb") as file:
+        marked = {**arrays, "digest": np.array(digest_of(arrays))}
+        np.savez(file, allow_pickle=False, **marked)
+      os.replace(temporary, path)
+  except OSError as error:
+    warnings.warn(
+      f"{path.name} is not kept for the next run: {error}", stacklevel=3
+    )
 
 
 def cached(

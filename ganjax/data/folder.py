@@ -43,7 +43,7 @@ def load(
   Of an animation the first frame counts; what is transparent becomes white.
 
   Args:
-    split: "train" or "test".
+    split: "train", "test", or "all" for both.
     path: the folder. With sub-folders `train` and `test` these are the splits;
       otherwise a hash of each file's name decides on its split.
     size: height and width in pixels, at least 1.
@@ -58,8 +58,8 @@ def load(
   Raises:
     UserError: a value is out of range, or the folder does not hold images.
   """
-  if split not in _SPLITS:
-    raise errors.unknown("split", split, _SPLITS)
+  if split not in (*_SPLITS, "all"):
+    raise errors.unknown("split", split, (*_SPLITS, "all"))
   if size < 1:
     raise errors.UserError(f"folder: size is {size}, it must be at least 1")
   if channels not in (1, 3):
@@ -105,7 +105,8 @@ def _files(
       is_test = _uniform(file.path) < test_fraction
       files["test" if is_test else "train"].append(file)
     advice = "add more, or change test_fraction"
-  classes = _classes(folder, sum(files.values(), []))
+  files["all"] = sum(files.values(), [])
+  classes = _classes(folder, files["all"])
   if not files.get(split):
     raise errors.UserError(
       f"folder: no images for the {split} split in {folder}: {advice}"

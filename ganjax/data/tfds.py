@@ -37,18 +37,18 @@ def load(
   size: int = 0,
   train_split: str = "train",
   test_split: str = "test",
+  validation_split: str = "",
 ) -> data.Arrays:
   """Loads a dataset from the cache, else from TFDS, which may download it.
 
   Args:
-    split: "train", "test", or a split as TFDS writes it: "train[:50000]".
+    split: "train", "test", "validation", or as TFDS writes it: "test[:9]".
     builder: the TFDS name: "mnist", "cifar10", "downsampled_imagenet/64x64".
-    data_dir: where TFDS keeps its data; by default `$TFDS_DATA_DIR`, else
-      `~/tensorflow_datasets`.
-    size: if not 0, images are cropped to the central square and resized to
-      `size` x `size` with Lanczos.
+    data_dir: that of TFDS; "" is `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+    size: if not 0, the central square is resized to so many pixels a side.
     train_split: the TFDS split that "train" stands for.
     test_split: the TFDS split that "test" stands for.
+    validation_split: the one that "validation" stands for; "" if none does.
 
   Returns:
     uint8 images `[N, H, W, C]` in [0, 255], memory-mapped, and int32 labels
@@ -60,7 +60,12 @@ def load(
   """
   if size < 0:
     raise errors.UserError(f"tfds: size is {size}, it must be at least 0")
-  split = {"train": train_split, "test": test_split}.get(split, split)
+  named = {"train": train_split, "test": test_split}
+  split = (named | {"validation": validation_split}).get(split, split)
+  if not split:
+    raise errors.UserError(
+      "tfds: nothing is set aside for validation: set validation_split"
+    )
   directory = _directory(data_dir)
   key = {
     "dataset": "tfds",
@@ -68,7 +73,7 @@ def load(
     "split": split,
     "size": size,
     # A cache of the default location may be copied to another machine.
-    "data_dir": "" if _is_default(directory) else str(directory),
+    "data_dir": "" if directory == _directory(_DEFAULT_DIR) else str(directory),
   }
   return cache.cached(
     key, lambda allocate: _copy(builder, directory, split, size, allocate)
@@ -114,10 +119,6 @@ def _directory(data_dir: str) -> pathlib.Path:
   return pathlib.Path(chosen).expanduser().absolute()
 
 
-def _is_default(directory: pathlib.Path) -> bool:
-  return directory == _directory(_DEFAULT_DIR)
-
-
 def _copy(
   name: str,
   directory: pathlib.Path,
@@ -144,8 +145,7 @@ def _copy(
     except Exception as error:  # TFDS and its decoders raise anything.
       raise errors.UserError(
         f"tfds: {split} of {name} cannot be read at example {i} "
-        f"({_one_line(error)}): remove {builder.data_path}, then prepare it "
-        "again"
+        f"({_one_line(error)}): remove {builder.data_path}, prepare it again"
       ) from error
   # In some test splits the labels are hidden: all of them are -1.
   if not num_classes or labels.min() < 0:
@@ -221,7 +221,8 @@ def _prepare(name: str, builder: Any, directory: pathlib.Path) -> None:
       )
   # TFDS by itself tries for more than three minutes.
   elif (missing or not urls) and not reachable(missing):
-    given = "" if _is_default(directory) else f" --data_dir {directory}"
+    default = directory == _directory(_DEFAULT_DIR)
+    given = "" if default else f" --data_dir {directory}"
     names = [i.filename for i in missing.values() if i.filename]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     place = f", or place {', '.join(names[:4])}{more} in {manual}"

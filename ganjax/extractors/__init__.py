@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ganjax import registry
+from ganjax.data import cache
 
 HELPERS = ("resize", "weights")
 CHUNK = 256  # Every extraction is padded to it: one shape, one compilation.
@@ -47,7 +48,9 @@ class Extractor(Protocol):
   accuracy: float
   protocol: dict[str, Any]
 
-  def __call__(self, images: np.ndarray) -> Features: ...
+  def __call__(self, images: np.ndarray) -> Features:
+    """Returns what it makes of images."""
+    ...
 
 
 def find(name: str):
@@ -68,14 +71,17 @@ def in_chunks(apply, images: np.ndarray, chunk: int = CHUNK) -> Features:
     images: `[N, ...]`; the last ones are padded, and the padding dropped.
     chunk: how many at a time.
   """
-  chunks = []
+  chunks, starts = [], range(0, max(len(images), 1), chunk)
   with exact():
-    for start in range(0, max(len(images), 1), chunk):
+    for start in cache.track(starts, len(starts), "extracting features"):
       part = np.asarray(images[start : start + chunk])
       pad = [(0, chunk - len(part))] + [(0, 0)] * (part.ndim - 1)
-      out = jax.tree.map(np.asarray, apply(np.pad(part, pad)))
-      chunks.append(jax.tree.map(lambda x, n=len(part): x[:n], out))
-  return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+      out, real = apply(np.pad(part, pad)), slice(len(part))
+      chunks.append([None if x is None else np.asarray(x)[real] for x in out])
+  joined = zip(*chunks, strict=True)
+  return Features(
+    *(None if x[0] is None else np.concatenate(x) for x in joined)
+  )
 
 
 def exact() -> contextlib.AbstractContextManager:

@@ -8,11 +8,7 @@ for a dataset and then read from disk.
 
 import functools
 import hashlib
-import os
 import pathlib
-import tempfile
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -72,7 +68,7 @@ class Extractor:
   ):
     """Binds the parameters of a `Classifier`."""
     self.name = f"classifier:{name}"
-    self.digest = _digest(params)
+    self.digest = cache.digest_of(_flat(params))
     self.accuracy = accuracy
     self.protocol: dict[str, Any] = {}
     self.params = jax.device_put(params)
@@ -114,14 +110,27 @@ def fit(
   key = [RECIPE, train.num_classes, cache.digest(train), cache.digest(test)]
   short = hashlib.sha256(str(key).encode()).hexdigest()[:16]
   path = pathlib.Path(cache_dir) / f"{name}-{short}.npz"
-  if (read := _read(path)) is not None:
-    return Extractor(name, train.num_classes, *read)
+  if (arrays := cache.read_arrays(path)) is not None:
+    accuracy = float(arrays.pop("accuracy"))
+    params = traverse_util.unflatten_dict(arrays, sep="/")
+    return Extractor(name, train.num_classes, params, accuracy)
   params = _train(train, name)
   extractor = Extractor(name, train.num_classes, params)
   logits = extractor(test.images).logits
   extractor.accuracy = float(np.mean(logits.argmax(-1) == test.labels))
-  _write(path, params, extractor)
+  accuracy = np.array(extractor.accuracy)
+  cache.write_arrays(path, {**_flat(params), "accuracy": accuracy})
   return extractor
+
+
+def trained(train: data.Arrays, name: str) -> Extractor:
+  """Returns a classifier trained now on a labelled split, and not kept.
+
+  Args:
+    train: what it learns; all of it must fit on the device.
+    name: of the split.
+  """
+  return Extractor(name, train.num_classes, _train(train, name))
 
 
 def _train(train: data.Arrays, name: str) -> Any:
@@ -176,48 +185,6 @@ def _train(train: data.Arrays, name: str) -> Any:
   return jax.device_get(params)
 
 
-def _leaves(params: Any) -> Iterator[tuple[str, np.ndarray]]:
-  yield from sorted(traverse_util.flatten_dict(params, sep="/").items())
-
-
-def _digest(params: Any) -> str:
-  sha = hashlib.sha256()
-  for name, leaf in _leaves(params):
-    sha.update(f"{name}{leaf.shape}{leaf.dtype.str}".encode())
-    sha.update(np.ascontiguousarray(leaf).data)
-  return sha.hexdigest()[:16]
-
-
-def _read(path: pathlib.Path) -> tuple[Any, float] | None:
-  """Returns parameters and accuracy; None if absent or damaged."""
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
-    digest, accuracy = str(arrays.pop("digest")), float(arrays.pop("accuracy"))
-    params = traverse_util.unflatten_dict(arrays, sep="/")
-    if digest != _digest(params):
-      raise ValueError("the parameters do not have the digest beside them")
-    return params, accuracy
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except Exception as error:  # On damaged bytes zipfile raises almost anything.
-    warnings.warn(f"{path} is damaged ({error}): trained anew", stacklevel=3)
-    return None
-
-
-def _write(path: pathlib.Path, params: Any, extractor: Extractor) -> None:
-  """Writes `path` at once and complete; warns if it cannot."""
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-      temporary = pathlib.Path(folder) / path.name
-      with temporary.open("wb") as file:
-        arrays = dict(_leaves(params))
-        arrays["digest"] = np.array(extractor.digest)
-        arrays["accuracy"] = np.array(extractor.accuracy)
-        np.savez(file, allow_pickle=False, **arrays)
-      os.replace(temporary, path)
-  except OSError as error:
-    warnings.warn(
-      f"the classifier is not kept for the next run: {error}", stacklevel=3
-    )
+def _flat(params: Any) -> dict[str, np.ndarray]:
+  flat: Any = traverse_util.flatten_dict(jax.device_get(params), sep="/")
+  return flat

@@ -55,6 +55,15 @@ class Record:
       "flags": list(self.flags),
     }
 
+  @classmethod
+  def from_dict(cls, plain: dict[str, Any]) -> "Record":
+    """Returns what `to_dict` made plain."""
+    values = {
+      name: float(v) if isinstance(v, str) else v
+      for name, v in plain["values"].items()
+    }
+    return cls(values, dict(plain["protocol"]), tuple(plain["flags"]))
+
 
 Metric = Callable[[np.ndarray, np.ndarray], Record]
 
@@ -74,9 +83,14 @@ def input_of(name: str) -> str:
   return _module(name).ON
 
 
+def values_of(name: str) -> list[str]:
+  """Returns the values of `name` that have a direction: see `BETTER`."""
+  return list(_module(name).BETTER)
+
+
 def better(value: str) -> str:
   """Returns which of two `value`s is better: "lower", "higher" or ""."""
-  for name in names():
+  for name in names() if value else ():
     if direction := _module(name).BETTER.get(value):
       return direction
   return ""

@@ -107,7 +107,7 @@ class Cell(NamedTuple):
     scores = read_json(self.workdir / "evaluation.json")
     if not scores:
       return None
-    record = scores["samples"]["modes"]
+    record = scores["last"]["modes"]
     if record["protocol"]["step"] != config["num_steps"]:
       return None
     last = [r for r in logs.read_history(self.workdir) if "d_loss" in r][-1:]
