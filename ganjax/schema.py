@@ -35,14 +35,15 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "num_steps batch_size d_steps_per_g_step log_every num keep z_dim width "
     "pieces hidden num_examples channels num_stairs stair_length decay_steps "
     "transition_steps iterations interval pack front "
-    "widths num_blocks group_size expansion embed_dim".split(),
+    "widths num_blocks group_size expansion embed_dim k num_subsets "
+    "subset_size num_directions splits num_pairs num_validation "
+    "num_test".split(),
     _count,
   ),
   **dict.fromkeys(
     "every num_samples size weight_decay weight weight_real weight_fake gamma "
     "instance_noise instance_noise_steps sigma max_shift half_life "
-    "steps_per_dispatch "
-    "output_nonzero".split(),
+    "steps_per_dispatch output_nonzero pad".split(),
     _whole,
   ),
   **dict.fromkeys(
@@ -51,7 +52,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "adjust_images".split(),
     _above_0,
   ),
-  **dict.fromkeys("p initial_p max_p color_strength".split(), _part),
+  **dict.fromkeys("p initial_p max_p color_strength share".split(), _part),
   **dict.fromkeys(
     "decay momentum b1 b2 dropout input_dropout test_fraction "
     "label_smoothing".split(),

@@ -128,6 +128,17 @@ def test_a_tensor_outside_its_storage_is_refused(
     state_dict.read(path)
 
 
+def test_a_storage_of_another_size_is_refused(tmp_path):
+  data = torch_bytes({"x": np.arange(4, dtype=np.float32)})
+  path = write(tmp_path / "x.pth", data)
+  np.testing.assert_array_equal(state_dict.read(path)["x"], [0, 1, 2, 3])
+  size = struct.pack("<q", 4)
+  assert data.count(size) == 1
+  write(path, data.replace(size, struct.pack("<q", 5)))
+  with pytest.raises(errors.UserError, match="a storage of another size"):
+    state_dict.read(path)
+
+
 @pytest.mark.parametrize(
   "theirs, graph, ours",
   [

@@ -24,7 +24,7 @@ def test_every_dataset_takes_a_split_and_plain_defaults(name):
 
 @pytest.mark.parametrize("name", ["digits", "toy", "folder"])
 def test_an_unknown_split_names_those_that_exist(name):
-  with pytest.raises(errors.UserError, match="'tset'.*'test'.*known: .*test, tr"):
+  with pytest.raises(errors.UserError, match="'tset'.*'test'.*known: .*tr"):
     data.find(name).load("tset")
 
 

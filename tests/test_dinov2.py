@@ -58,7 +58,7 @@ def splits(shape=(4, 8, 8, 3), dtype="uint8"):
 
 def test_features_are_those_of_torch(tiny, monkeypatch):
   monkeypatch.setenv("GANJAX_DINOV2", str(tiny))
-  made = extractors.find("dinov2").make("any", *splits(), size="tiny")
+  made = extractors.find("dinov2").make("any", *splits(), model="tiny")
   images = random_images(3)
   features, logits = made(images)
   assert logits is None and features.dtype == np.float32
@@ -73,7 +73,7 @@ def test_features_are_those_of_torch(tiny, monkeypatch):
 
 
 def test_torch_says_the_same_where_it_is_installed(tiny):
-  made = dinov2.make("any", *splits(), weights=str(tiny), size="tiny")
+  made = dinov2.make("any", *splits(), weights=str(tiny), model="tiny")
   images = random_images(4)[2:]
   expected = by_torch(random_arrays(dinov2.shapes("tiny")), images)
   np.testing.assert_allclose(made(images).features, expected, 1e-4, 2e-5)
@@ -136,7 +136,7 @@ def test_the_weights_of_another_size_are_refused(tiny, monkeypatch):
   sizes = {"other": TINY._replace(depth=1)}
   monkeypatch.setattr(dinov2, "SIZES", sizes)
   with pytest.raises(errors.UserError, match="'dinov2:tiny'.*'dinov2:other'"):
-    dinov2.make("any", *splits(), weights=str(tiny), size="other")
+    dinov2.make("any", *splits(), weights=str(tiny), model="other")
 
 
 def by_torch(arrays, images):

@@ -1,10 +1,11 @@
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from ganjax import errors, evaluate, metrics
+from ganjax import errors, evaluate, extractors, metrics
 from ganjax.data import cache, digits, toy
 from ganjax.evaluate import __main__ as command
 from ganjax.evaluate import sources, table
@@ -322,3 +323,32 @@ def test_points_that_are_not_finite_are_refused(tmp_path, capsys):
   call = tmp_path / "points.npy", "--against", "toy", "--metrics", "modes"
   assert evaluate_main(*call) == 2
   assert "1 of 20 fake samples are not finite" in capsys.readouterr().err
+
+
+def test_published_statistics(fits, arrays, tmp_path, monkeypatch, capsys):
+  train = digits.load("train")
+  net = classifier.fit(train, train, tmp_path, "digits")
+  find = extractors.find
+  stub = types.SimpleNamespace(make=lambda *_: net)
+  monkeypatch.setattr(
+    extractors, "find", lambda name: stub if name == "stub" else find(name)
+  )
+  features = net(train.images).features
+  path = tmp_path / "stats.npz"
+  np.savez(path, mu=features.mean(axis=0), sigma=np.cov(features.T))
+  out = tmp_path / "result.json"
+  call = arrays, "--out", out, "--against", path, "--metrics"
+  assert evaluate_main(*call, "frechet", "--extractor", "stub") == 0
+  assert "against the statistics of" in capsys.readouterr().out
+  record = json.loads(out.read_text())["samples.npz"]["frechet"]
+  direct = metrics.get("frechet")(features, net(train.images[:200]).features)
+  np.testing.assert_allclose(
+    record["values"]["frechet"], direct.values["frechet"], rtol=1e-4
+  )
+  assert record["protocol"]["num_real"] == "unknown"
+  for flags, text in (
+    (["prdc", "--extractor", "stub"], "use --metrics frechet"),
+    (["frechet"], "say of which"),
+  ):
+    assert evaluate_main(*call, *flags) == 2
+    assert text in capsys.readouterr().err

@@ -37,8 +37,8 @@ MISTAKES = {
   "--config.d_opt.name=adamm": "unknown optimizer 'adamm'; did you mean 'adam'",
   "--config.system.name=gann": "unknown system 'gann'; did you mean 'gan'",
   "--config.evals.frechet.evry=1": "did you mean 'every'",
-  "--config.checkpoint.best=fid": "is no value of config.evals (classes_covered, "
-  "class_kl, frechet)",
+  "--config.checkpoint.best=fid": "is no value of config.evals "
+  "(classes_covered, class_kl, frechet)",
   "--config=digits_dcgn": "unknown experiment 'digits_dcgn'; did you mean "
   "'digits_dcgan'",
   "--config=digits_dcgan:smok": "knows no argument 'smok'",

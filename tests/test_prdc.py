@@ -31,12 +31,14 @@ def pair(num_real, num_fake, dims, seed):
 
 
 def by_definition(real, fake, k):
-  """Returns the scores by float64 differences of all pairs."""
+  """Returns the scores by float64 differences of all pairs, squared."""
 
   def radii(x):
-    return np.sort(distance.cdist(x, x) + np.diag([-1.0] * len(x)))[:, k]
+    return np.sort(
+      distance.cdist(x, x, "sqeuclidean") + np.diag([-1.0] * len(x))
+    )[:, k]
 
-  across = distance.cdist(real, fake)
+  across = distance.cdist(real, fake, "sqeuclidean")
   in_real, in_fake = across < radii(real)[:, None], across < radii(fake)
   return [
     in_real.any(axis=0).mean(),
@@ -84,6 +86,19 @@ def test_duplicates_are_neighbours_and_the_border_is_outside():
   # k = 2: radii 4 4 4 5. Fake 0 lies in those of 0 and 0, on the borders of
   # 4 and 5; fake 4 in those of 4 and 5; 9 in that of 5.
   np.testing.assert_allclose(scores(real, fake, k=2), [3 / 4, 1, 5 / 8, 1])
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3, 1e3])
+def test_ties_are_ties(offset):
+  # Of whole numbers most balls have others on their border.
+  rng = np.random.RandomState(16)
+  x = rng.randint(0, 4, (150, 8)).astype(float)
+  y = rng.randint(0, 5, (120, 8)).astype(float)
+  np.testing.assert_allclose(
+    scores(x + np.float32(offset), y + np.float32(offset)),
+    by_definition(x, y, 5),
+    atol=1e-12,
+  )
 
 
 def test_identical_sets_score_1():
@@ -137,7 +152,7 @@ def test_blocks_of_the_usual_size(monkeypatch):
 def test_neither_place_nor_scale_matters():
   x, y = pair(100, 80, 8, 10)
   expected = scores(x, y)
-  np.testing.assert_array_equal(scores(x + 1e4, y + 1e4), expected)
+  np.testing.assert_array_equal(scores(x + 1e7, y + 1e7), expected)
   for scale in (1e-200, 1e200):
     np.testing.assert_array_equal(scores(x * scale, y * scale), expected)
 
@@ -159,9 +174,12 @@ def test_small_distances_far_from_the_mean_are_not_lost():
 
 def test_radii_at_the_resolution_are_flagged():
   rng = np.random.RandomState(12)
-  x = np.sign(rng.normal(size=(60, 1))) + 4e-5 * rng.normal(size=(60, 8))
+  centres = np.sign(rng.normal(size=(60, 1))) * rng.uniform(0.5, 1, 8)
+  x = centres + 4e-5 * rng.normal(size=(60, 8))
   assert flags(x, x) == ("float32 resolution",)
-  assert flags(np.round(x), x) == ("constant", "float32 resolution")
+  assert flags(centres, x) == ("constant", "float32 resolution")
+  x = centres + 1e-3 * rng.normal(size=(60, 8))
+  assert flags(x, x) == ()
 
 
 def test_constant_samples_are_flagged():

@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
   from absl import logging
 
   import ganjax
-  from ganjax import analyze, configs, errors
+  from ganjax import analyze, errors
   from ganjax.analyze.subject import MIN_NUM, Subject
-  from ganjax.evaluate import Evaluator
+  from ganjax.evaluate import sources
 
   logging.set_verbosity(logging.ERROR)
   try:
@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in only:
       analyze.find(name)
     run = ganjax.load(args.workdir, args.step)
-    name = run.config.dataset.get("builder", run.config.dataset.name)
-    train, test = (configs.load_data(run.config, s) for s in ("train", "test"))
-    evaluator = Evaluator(name, train, test)
+    evaluator = sources.evaluator_of(run.config)
     subject = Subject(run, evaluator, args.num, args.seed)
     out = args.out or args.workdir / "analysis"
     for name, text, path in analyze.analyze(subject, out, only):

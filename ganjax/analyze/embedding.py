@@ -100,8 +100,8 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
       np.abs(both["train"] - both["fake"]).sum() / 2
     )
     _bars(page.add_subplot(1, len(panels) + 1, len(panels) + 1), both)
-    text += f"; {100 * numbers['total_variation']:.1f} % of the samples would "
-    text += "have to change class for the shares of the data"
+    text += "; shares of the classes differ by "
+    text += f"{100 * numbers['total_variation']:.1f} % of the samples"
   page.tight_layout()
   plots.save(path, page)
   return text, numbers

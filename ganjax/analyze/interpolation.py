@@ -79,7 +79,10 @@ def measure(z: np.ndarray, places: np.ndarray) -> dict[str, float]:
 
 
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
-  """Draws the same pairs of latents and what lies between, in both ways."""
+  """Draws the same pairs of latents and what lies between, in both ways.
+
+  Batch norm takes its running statistics, whatever the run's samples take.
+  """
   run = subject.run
   ends = run.latents(2 * ROWS, subject.seed).astype(np.float64)
   ends = ends.reshape(2, ROWS, -1)

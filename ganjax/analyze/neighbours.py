@@ -49,7 +49,7 @@ def nearest(
     found = squares.argmin(axis=1)
     value = squares[np.arange(len(queries)), found]
     nearer = value < best
-    best[nearer], index[nearer] = value[nearer], found[nearer]
+    best[nearer], index[nearer] = value[nearer], start + found[nearer]
   # Of differences, not of squares, whose rounding hides that a copy is one.
   away = queries - flat(points[index])
   return np.sqrt(np.sum(away**2, axis=1)), index

@@ -149,6 +149,15 @@ class Evaluator:
         found["extractor_accuracy"] = self.extractor.accuracy
     return found | {"against": self.against}
 
+  def describe(self) -> tuple[str, str]:
+    """Returns what is compared with, and what stands beside, for people."""
+    kind = "points" if self.real.images.ndim == 2 else "images"
+    name = {"train": "training", "test": "held-out"}.get(
+      self.against, self.against
+    )
+    against = f"against {len(self.real.images)} {name} {kind}"
+    return against, f"; {len(self.test.images)} held-out {kind}"
+
   def score(
     self,
     specs: Mapping[str, Mapping[str, Any]],

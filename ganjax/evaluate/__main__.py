@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
   add(
     "--against",
     default="",
-    help="NAME[:SPLIT] of a dataset, or train, test or validation of the run's "
-    "(train)",
+    help="NAME[:SPLIT] of a dataset, the run's train, test or validation, or "
+    "published statistics, an .npz of mu and sigma (the run's train)",
   )
   add(
     "--metrics",

@@ -10,7 +10,7 @@ from typing import Any
 from ganjax import data, errors, evaluate, metrics
 from ganjax import run as runs
 from ganjax.data import cache
-from ganjax.evaluate import sources, table
+from ganjax.evaluate import published, sources, table
 
 STANDARD = "frechet,kernel,prdc"
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     who: sources.score(evaluator, source, specs, folder)
     for who, source in found.items()
   }
-  if not args.than:
+  if not (args.than or isinstance(evaluator, published.Published)):
     rows |= sources.anchors(evaluator, specs, folder)
   _finish(args, evaluator, rows, time.perf_counter() - start, is_run)
 
@@ -87,6 +87,8 @@ def _of_samples(args, extractor):
 
 
 def _of_dataset(text: str, extractor) -> evaluate.Evaluator:
+  if text.endswith(".npz"):
+    return published.Published(pathlib.Path(text), extractor)
   spec, split = sources.dataset(text)
   name = spec.pop("name")
   load = data.find(name).load

@@ -113,11 +113,7 @@ def protocol(
   rows: Mapping[str, Records], evaluator: "evaluate.Evaluator"
 ) -> str:
   """Returns what the numbers are measured against, and in what."""
-  kind = "points" if evaluator.real.images.ndim == 2 else "images"
-  name = {"train": "training", "test": "held-out"}.get(
-    evaluator.against, evaluator.against
-  )
-  text = f"against {len(evaluator.real.images)} {name} {kind}"
+  text, beside = evaluator.describe()
   facts: list[dict[str, Any]] = [
     r.protocol for records in rows.values() for r in records.values()
   ]
@@ -128,4 +124,4 @@ def protocol(
       share = 100 * found[0]["extractor_accuracy"]
       notes.append(f"test accuracy {share:.1f} %")
     text += f" ({', '.join(notes)})" if notes else ""
-  return f"{text}; {len(evaluator.test.images)} held-out {kind}"
+  return text + beside

@@ -148,7 +148,7 @@ def make(
   train: data.Arrays,
   test: data.Arrays,
   weights: str = "",
-  size: str = "vitl14",
+  model: str = "vitl14",
   resize: str = "pil",
 ) -> files.Pretrained:
   """Returns the network with its published weights. It has no logits.
@@ -159,22 +159,22 @@ def make(
     test: any.
     weights: path of the .npz that `python -m ganjax.convert` made; by default
       the one that `$GANJAX_DINOV2` names.
-    size: "vits14", "vitb14" or "vitl14"; the paper's is the last.
+    model: "vits14", "vitb14" or "vitl14"; the paper's is the last.
     resize: how images become 224 pixels wide: see `resize.resize`. "pil" is
       what dgm-eval does by default, "clean" what it does when asked to.
 
   Raises:
-    UserError: no weights, damaged or wrong ones, an unknown size or mode, or
+    UserError: no weights, damaged or wrong ones, an unknown model or mode, or
       a dataset without images.
   """
   del dataset, test
-  if size not in SIZES:
-    raise errors.unknown("size of DINOv2", size, SIZES)
+  if model not in SIZES:
+    raise errors.unknown("model of DINOv2", model, SIZES)
   to_size = resizing.find(resize)
   resizing.rgb(np.asarray(train.images[:1]), "dinov2")
-  public = f"dinov2_{size}_pretrain.pth (facebookresearch/dinov2 links to it)"
+  public = f"dinov2_{model}_pretrain.pth (facebookresearch/dinov2 links to it)"
   path = files.locate("dinov2", weights, "GANJAX_DINOV2", public)
-  net = Dinov2(SIZES[size])
+  net = Dinov2(SIZES[model])
 
   def apply(params: Any, images: jax.Array) -> Features:
     x = to_size(images.astype(jnp.float32), PIXELS) / 255
@@ -182,5 +182,5 @@ def make(
     out: Any = net.apply({"params": params}, x.astype(jnp.float32))
     return Features(out)
 
-  read = files.read(path, kind(size), shapes(size))
-  return files.Pretrained(kind(size), read, apply, {"resize": resize}, CHUNK)
+  read = files.read(path, kind(model), shapes(model))
+  return files.Pretrained(kind(model), read, apply, {"resize": resize}, CHUNK)

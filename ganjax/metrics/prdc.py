@@ -25,7 +25,7 @@ GRID = 2.0**11
 
 
 class Points(NamedTuple):
-  """Samples `x = coarse + fine` of norm 1 or less, split to round little.
+  """Samples `x = coarse + fine` of norm 1 at most, split to round little.
 
   The coarse coordinates are multiples of 1 / GRID, so that float32 holds
   products of them, and sums of these, exactly. What is left to round is as
@@ -107,12 +107,16 @@ def prdc(k: int = 5) -> metrics.Metric:
 
 
 def _points(real: np.ndarray, fake: np.ndarray) -> tuple[Points, Points]:
-  """Returns both sets, moved and scaled alike: mean 0, largest norm 1."""
+  """Returns both sets, moved and scaled alike: mean 0, norms up to 1.
+
+  They are scaled by powers of 2, which round nothing and are never 0.
+  """
   both = np.concatenate([real, fake])
   # By the largest value first: no square of any float64 overflows.
-  both /= np.abs(both).max() or 1.0
+  both = np.ldexp(both, -np.frexp(np.abs(both).max())[1])
   both -= both.mean(axis=0)
-  both /= np.sqrt(np.einsum("nd,nd->n", both, both).max()) or 1.0
+  norm = np.sqrt(np.einsum("nd,nd->n", both, both).max())
+  both = np.ldexp(both, -np.frexp(norm)[1])
   coarse = np.rint(both * GRID) / GRID
   squares = np.einsum("nd,nd->n", coarse, coarse)
   points = Points(

@@ -114,11 +114,10 @@ def write(args: argparse.Namespace, command: str) -> None:
 
 def _real(config: Any) -> dict[str, float]:
   """Returns the values of held-out data, the best that samples can reach."""
-  from ganjax import configs, evaluate
+  from ganjax.evaluate import sources
 
-  splits = [configs.load_data(config, split) for split in ("train", "test")]
-  scores = evaluate.Evaluator("toy", *splits)
-  return scores.compare({"modes": {}}, splits[1].images)["modes"].values
+  scores = sources.evaluator_of(config)
+  return scores.compare({"modes": {}}, scores.test.images)["modes"].values
 
 
 def train_all(cells: Sequence[Cell], jobs: int) -> None:
