@@ -4,10 +4,13 @@ PYTHON_OLD ?= python3.13
 PYTHON_NEW ?= python3.12
 OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 
-.PHONY: test lint format smoke compat clean
+.PHONY: test slow lint format smoke compat clean
 
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
+
+slow:  ## what takes minutes to compile: every experiment's smoke form
+	$(PYTHON) -m pytest -m slow --dist load
 
 lint:  ## ruff and pyright, as CI runs them
 	$(PYTHON) -m ruff check .

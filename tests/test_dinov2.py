@@ -117,7 +117,7 @@ ROW = """
 @pytest.mark.parametrize(
   "arrays, hyper, text",
   [
-    (splits(), {"size": "vitg14"}, "unknown size of DINOv2 'vitg14'.*vitl14"),
+    (splits(), {"model": "vitg14"}, "unknown model of DINOv2 'vitg14'.*vitl14"),
     (splits(), {"resize": "bicubic"}, "unknown resize mode 'bicubic'"),
     (splits((4, 2), "float32"), {}, "dinov2 sees uint8 images"),
     (splits(), {}, "dinov2_vitl14_pretrain.pth.*--kind dinov2.*GANJAX_DINOV2"),

@@ -1,11 +1,15 @@
 """Every experiment runs two steps; the theory of 2014's settings holds."""
 
+import functools
+
+import jax
 import numpy as np
 import optax
 import pytest
 
 import ganjax
 from ganjax import configs, data, main, optimizers
+from ganjax import run as runs
 
 REAL_DATA = ("digits", "toy")
 
@@ -29,6 +33,53 @@ def fake_tfds(
 
 
 @pytest.mark.parametrize("name", configs.experiments())
+def test_every_part_fits(name, monkeypatch):
+  """Traces the initial state, a step, samples and scores; compiles nothing."""
+  config = configs.resolve(configs.load(f"{name}:smoke"))
+  if config.dataset.name not in REAL_DATA:
+    monkeypatch.setattr(data.find("tfds"), "load", fake_tfds)
+  arrays = configs.load_data(config, "train")
+  shape, num_classes = arrays.images.shape[1:], arrays.num_classes
+  system = configs.build(config, shape, num_classes)
+  state = runs.abstract_state(system, shape, num_classes)
+  labels = jax.ShapeDtypeStruct((8,), np.int32) if num_classes else None
+  images = jax.ShapeDtypeStruct((8, *shape), np.float32)
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (system.batches_per_step, *x.shape), x.dtype
+    ),
+    data.Arrays(images, labels, num_classes),
+  )
+  key = jax.random.key(0)
+  after, metrics = jax.eval_shape(system.train_step, state, batch, key)
+  assert jax.tree.map(shape_of, after) == jax.tree.map(shape_of, state)
+  assert metrics and all(value.shape == () for value in metrics.values())
+  sample = functools.partial(system.sample, n=4)
+  some = None if labels is None else np.zeros(4, np.int32)
+  drawn = jax.eval_shape(lambda s, k: sample(s, k, labels=some), state, key)
+  assert drawn.shape == (4, *shape)
+  scores = jax.eval_shape(system.score, state, images, labels)
+  assert scores.shape == (8,)
+
+
+def shape_of(leaf):
+  return leaf.shape, leaf.dtype
+
+
+# Their parts are traced above; to compile them takes minutes.
+SLOW = (
+  "cifar_ada cifar_biggan cifar_hinge_sn cifar_lsgan cifar_rasgan_gp "
+  "cifar_rsgan cifar_wgan_gp ffhq64_r3gan"
+).split()
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name in configs.experiments()
+  ],
+)
 def test_smoke(name, tmp_path, monkeypatch, capsys):
   config = configs.resolve(configs.load(f"{name}:smoke"))
   if config.dataset.name not in REAL_DATA:

@@ -64,6 +64,7 @@ METRIC = """
   from ganjax import metrics
 
   ON = "features"
+  BETTER = {"my_value": "higher"}
 
   def my_metric(scale: float = 1.0):
     def metric(real, fake):
