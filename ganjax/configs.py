@@ -53,8 +53,8 @@ DEFAULTS = dict(
 )
 
 # The parts that a system's `make` may ask for, by the section that names them.
-NETS = ("generator", "discriminator")
-OPTIMIZERS = ("g_opt", "d_opt")
+NETS = ("generator", "discriminator", "encoder", "decoder")
+OPTIMIZERS = ("g_opt", "d_opt", "opt")
 FINDERS: dict[str, Callable[[str], Callable]] = {
   "system": lambda name: systems.find(name).make,
   "dataset": lambda name: data.find(name).load,
@@ -83,7 +83,7 @@ GIVEN = (
   COMMON | PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
 )
 GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "penalties"}
-GIVEN |= {"precision", "train", "test", *metrics.GIVEN}
+GIVEN |= {"precision", "outputs", "train", "test", *metrics.GIVEN}
 PRECISIONS = ("float32", "bfloat16")
 # Sections whose numbers may follow schedules over generator steps.
 SCHEDULED = {*OPTIMIZERS, "augment", "penalties"}

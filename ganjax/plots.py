@@ -99,10 +99,13 @@ def samples(
 
 
 def beside_real(
-  path: str | pathlib.Path, fake: np.ndarray, real: np.ndarray
+  path: str | pathlib.Path,
+  fake: np.ndarray,
+  real: np.ndarray,
+  title: str = "Samples",
 ) -> None:
   """Draws samples at the left and as many real ones at the right."""
-  _panels(path, [("Samples", fake), ("Real", real[: len(fake)])])
+  _panels(path, [(title, fake), ("Real", real[: len(fake)])])
 
 
 def over_time(

@@ -68,8 +68,11 @@ class Recorder:
       self.snapshot(done, state)
     if specs := {k: v for k, v in self.evals.items() if k in due}:
       draw = functools.partial(self.run.sampler, state)
-      labels = self.run.sampler.labels
-      for record in self.evaluator.score(specs, draw, labels).values():
+      sampler, rebuild = self.run.sampler, None
+      if sampler.system.reconstruct:
+        rebuild = functools.partial(sampler.reconstruct, state)
+      scores = self.evaluator.score(specs, draw, sampler.labels, rebuild)
+      for record in scores.values():
         values |= record.values
     if row or values:
       self.log.write(done, row | values)

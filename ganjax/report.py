@@ -2,9 +2,10 @@
 
 import pathlib
 
+import jax
 import numpy as np
 
-from ganjax import curves, evaluate, metrics, plots
+from ganjax import curves, data, evaluate, metrics, plots
 from ganjax.evaluate import sources, table
 from ganjax.run import Run, load
 
@@ -20,8 +21,16 @@ def snapshot(workdir: pathlib.Path, step: int, images: np.ndarray) -> None:
   plots.samples(folder / f"{step:08d}.png", images, f"step {step}")
 
 
-def figures(run: Run, real: np.ndarray) -> dict[str, pathlib.Path]:
-  """Draws the run's figures; returns what each shows -> its file."""
+def figures(
+  run: Run, real: np.ndarray, test: data.Arrays
+) -> dict[str, pathlib.Path]:
+  """Draws the run's figures; returns what each shows -> its file.
+
+  Args:
+    run: trained.
+    real: training images.
+    test: what a system that reconstructs is shown.
+  """
   folder = run.workdir / "figures"
   folder.mkdir(exist_ok=True)
   paths = {
@@ -37,6 +46,12 @@ def figures(run: Run, real: np.ndarray) -> dict[str, pathlib.Path]:
   plots.beside_real(
     paths["samples beside real"], run.sample(count), np.asarray(real[:count])
   )
+  if run.sampler.system.reconstruct:
+    paths["reconstructions"] = folder / "reconstructions.png"
+    some = jax.tree.map(lambda x: np.asarray(x[:count]), test)
+    rebuilt = run.reconstruct(some.images, some.labels)
+    path, title = paths["reconstructions"], "Reconstructed"
+    plots.beside_real(path, rebuilt, some.images, title)
   curves.draw(paths["curves"], run.history())
   return paths
 
@@ -63,10 +78,11 @@ def scores(
 
 
 def show(
-  run: Run, evaluator: evaluate.Evaluator | None, real: np.ndarray
+  run: Run, evaluator: evaluate.Evaluator | None, train: data.Arrays
 ) -> None:
   """Draws and scores a run, and prints the table and the paths."""
-  paths = figures(run, real)
+  test = evaluator.test if evaluator else train
+  paths = figures(run, train.images, test)
   if evaluator is not None:
     table.show(scores(run, evaluator), evaluator)
   for name, path in paths.items():

@@ -82,6 +82,22 @@ class Run:
     """
     return self.sampler.score(self.state, images, labels)
 
+  def encode(self, images: np.ndarray, labels=None) -> np.ndarray:
+    """Returns the latents z, float32 `[n, z_dim]`, of stored images.
+
+    Raises:
+      UserError: this system has no encoder.
+    """
+    return self.sampler.encode(self.state, images, labels)
+
+  def reconstruct(self, images: np.ndarray, labels=None) -> np.ndarray:
+    """Returns what is left of stored images on their way through the system.
+
+    Raises:
+      UserError: this system does not reconstruct.
+    """
+    return self.sampler.reconstruct(self.state, images, labels)
+
   def protocol(
     self, ema: bool = True, truncation: float = 0.0, statistics: str = ""
   ) -> dict[str, Any]:

@@ -75,11 +75,24 @@ class Sampler:
 
   @functools.cached_property
   def _score(self) -> Callable[..., jax.Array]:
-    def score(state, images, labels):
-      images = self.stored.to_network(images)
-      return self._needs("score")(state, images, labels)
+    return self._of_images("score")
 
-    return jax.jit(score)
+  @functools.cached_property
+  def _encode(self) -> Callable[..., jax.Array]:
+    return self._of_images("encode")
+
+  @functools.cached_property
+  def _reconstruct(self) -> Callable[..., jax.Array]:
+    return self._of_images("reconstruct", self.stored.to_stored)
+
+  def _of_images(self, ability: str, after=lambda x: x):
+    """Returns an ability on stored images, compiled."""
+
+    def apply(state, images, labels):
+      images = self.stored.to_network(images)
+      return after(self._needs(ability)(state, images, labels))
+
+    return jax.jit(apply)
 
   def _needs(self, ability: str) -> Callable[..., jax.Array]:
     if (found := getattr(self.system, ability)) is None:
@@ -164,9 +177,20 @@ class Sampler:
 
   def score(self, state, images, labels) -> np.ndarray:
     """Returns the logits of images: see `Run.score`."""
+    return self._on_images(self._score, state, images, labels)
+
+  def encode(self, state, images, labels) -> np.ndarray:
+    """Returns the latents of images: see `Run.encode`."""
+    return self._on_images(self._encode, state, images, labels)
+
+  def reconstruct(self, state, images, labels) -> np.ndarray:
+    """Returns what is left of images: see `Run.reconstruct`."""
+    return self._on_images(self._reconstruct, state, images, labels)
+
+  def _on_images(self, function, state, images, labels) -> np.ndarray:
     if labels is None and self.system.conditional:
-      raise errors.UserError("this run's discriminator needs labels, too")
-    return _in_chunks(functools.partial(self._score, state), images, labels)
+      raise errors.UserError("this run's networks need the images' labels, too")
+    return _in_chunks(functools.partial(function, state), images, labels)
 
 
 def _in_chunks(function, array: np.ndarray, labels: Any) -> np.ndarray:

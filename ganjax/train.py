@@ -104,7 +104,7 @@ def train(
         run, system.batches_per_step, checkpoints, evaluator, monitor
       )
       run = _loop(run, arrays, step_fn, recorder, devices)
-  report.show(run, evaluator, arrays.images)
+  report.show(run, evaluator, arrays)
   return run
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ganjax import data, evaluate, logs
 from ganjax.data import tfds
+from ganjax.evaluate import sources
 
 PAGE = pathlib.Path(__file__).parent / "anchors.md"
 MARK = "<!-- By hand from here on. -->"
@@ -63,7 +64,7 @@ def sets(unseen: data.Arrays, test: data.Arrays) -> dict[str, np.ndarray]:
     "half the classes": images[labels < 5][:NUM],
     "one class (2,500)": images[labels == 3][:2500],
     "1,000 images, 10 times each": np.repeat(images[:1000], 10, axis=0),
-    "uniform noise": evaluate.noise(plain),
+    "uniform noise": sources.noise(plain),
     "one image": np.repeat(images[:1], NUM, axis=0),
   }
 

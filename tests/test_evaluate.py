@@ -352,3 +352,24 @@ def test_published_statistics(fits, arrays, tmp_path, monkeypatch, capsys):
   ):
     assert evaluate_main(*call, *flags) == 2
     assert text in capsys.readouterr().err
+
+
+def test_pairs_are_held_out_images_and_what_is_left_of_them(fits):
+  train, test = digits.load("train"), digits.load("test")
+  evaluator = evaluate.Evaluator("digits", train, test)
+  seen = []
+
+  def rebuild(images, labels):
+    seen.append((images, labels))
+    return images // 2
+
+  spec = {"reconstruction": dict(num_samples=50)}
+  record = evaluator.score(spec, None, rebuild=rebuild)["reconstruction"]
+  images, labels = seen[0]
+  np.testing.assert_array_equal(images, test.images[:50])
+  np.testing.assert_array_equal(labels, test.labels[:50])
+  direct = metrics.get("reconstruction")(images, images // 2)
+  assert record.values == direct.values and not fits
+  assert record.protocol["against"] == "test"
+  with pytest.raises(errors.UserError, match="reconstructs images"):
+    evaluator.score(spec, None)

@@ -14,7 +14,7 @@ def example(name, num_real=50, num_fake=40):
   """Returns inputs of any metric, and what its factory is given with them."""
   on = metrics.input_of(name)
   rng = np.random.RandomState(0)
-  num_fake = num_real if hasattr(metrics._module(name), "PAIRED") else num_fake
+  num_fake = num_real if metrics.paired(name) else num_fake
 
   def draw(num):
     if on == "images":

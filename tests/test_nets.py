@@ -13,7 +13,8 @@ from ganjax.systems import gan
 
 def init(name, role, shape, z_dim=16, **fields):
   net = nets.get(name, role, shape, **fields)
-  x = jnp.zeros((2, z_dim) if role == "generator" else (2, *shape))
+  made = role in ("generator", "decoder")
+  x = jnp.zeros((2, z_dim) if made else (2, *shape))
   keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
   return net, jax.jit(net.init)(keys, x), x
 
@@ -21,7 +22,8 @@ def init(name, role, shape, z_dim=16, **fields):
 def abstract(name, role, shape, z_dim=16, num_classes=0, **fields):
   """Returns the shapes of a net's output and of its parameters."""
   net = nets.get(name, role, shape, num_classes=num_classes, **fields)
-  x = jnp.zeros((2, z_dim) if role == "generator" else (2, *shape))
+  made = role in ("generator", "decoder")
+  x = jnp.zeros((2, z_dim) if made else (2, *shape))
   labels = jnp.zeros(2, jnp.int32) if num_classes else None
   keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
   y, variables = jax.eval_shape(net.init_with_output, keys, x, labels)
@@ -240,7 +242,7 @@ def test_mistakes_are_named():
   with pytest.raises(errors.UserError, match="did you mean 'dcgan'"):
     nets.get("dcgn", "generator", (16, 16, 1))
   with pytest.raises(errors.UserError, match="role"):
-    nets.get("dcgan", "encoder", (16, 16, 1))
+    nets.get("cnn", "encoder", (16, 16, 1))
   with pytest.raises(errors.UserError, match="square images"):
     init("dcgan", "generator", (18, 18, 1))
 
@@ -295,3 +297,14 @@ def test_packs_have_one_logit_and_train():
       )
       assert max(jax.tree.leaves(moved)) > 0
     state = new
+
+
+@pytest.mark.parametrize("name", ["mlp", "dcgan"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_encoders_make_as_many_numbers_as_asked_for(name, shape):
+  y, params = abstract(name, "encoder", shape, outputs=7)
+  assert y.shape == (2, 7) and y.dtype == jnp.float32
+  assert params["output"]["kernel"].shape[1] == 7
+  made = abstract(name, "decoder", shape)
+  same = abstract(name, "generator", shape)
+  assert made[0].shape == same[0].shape == (2, *shape)

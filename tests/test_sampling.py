@@ -324,8 +324,30 @@ def test_scores_are_those_of_each_image():
   np.testing.assert_allclose(
     scores, (points @ params["kernel"] + params["bias"])[:, 0], rtol=1e-5
   )
-  with pytest.raises(errors.UserError, match="needs labels"):
+  with pytest.raises(errors.UserError, match="need the images' labels"):
     draw.func.score(draw.args[0], points, None)
   blind = Sampler(draw.func.system._replace(score=None), draw.func.stored)
   with pytest.raises(errors.UserError, match="'score'"):
     blind.score(draw.args[0], points, np.zeros(70))
+
+
+def test_labels_are_those_that_a_conditional_run_draws():
+  draw: Any = sampler(num_classes=3)
+  np.testing.assert_array_equal(draw.func.labels(5), [0, 1, 2, 0, 1])
+  draw = sampler(num_classes=3, conditional=False)
+  assert draw.func.labels(5) is None
+
+
+def test_what_encodes_and_reconstructs_does_so_with_stored_images():
+  draw: Any = sampler()
+  system = draw.func.system._replace(
+    encode=lambda state, images, labels: 2 * images,
+    reconstruct=lambda state, images, labels: images + 1,
+  )
+  points = np.random.RandomState(0).normal(size=(70, 2)).astype(np.float32)
+  able = Sampler(system, draw.func.stored)
+  np.testing.assert_array_equal(able.encode(None, points, None), 2 * points)
+  rebuilt = able.reconstruct(None, points, None)
+  np.testing.assert_array_equal(rebuilt, points + 1)
+  with pytest.raises(errors.UserError, match="'encode'"):
+    draw.func.encode(None, points, None)

@@ -15,6 +15,8 @@ from ganjax.data import cache
 # Scores and pictures draw from different latents.
 SEED = 1
 
+# Reconstructions are scored on so many held-out images.
+NUM_PAIRS = 1000
 SPLITS = ("train", "test", "validation")
 CLASSIFIER = {"name": "classifier"}
 # Keys of a metric's spec that are not its hyper-parameters.
@@ -163,6 +165,7 @@ class Evaluator:
     specs: Mapping[str, Mapping[str, Any]],
     draw: Callable[..., np.ndarray],
     labels: Callable[[int], np.ndarray | None] | None = None,
+    rebuild: Callable[..., np.ndarray] | None = None,
   ) -> dict[str, metrics.Record]:
     """Returns each metric of fresh samples.
 
@@ -172,8 +175,17 @@ class Evaluator:
         it and the held-out one is what to compare with.
       draw: `(n, seed=...) -> images`.
       labels: `n -> int [n]`, the classes of what `draw` draws.
+      rebuild: `(images, labels) -> images`, for the metrics of pairs: they
+        compare held-out images with what is left of them.
+
+    Raises:
+      UserError: a metric of pairs of what does not rebuild.
     """
     records = {}
+    pairs = {k: v for k, v in specs.items() if metrics.paired(k)}
+    for name, spec in pairs.items():
+      records |= self._score_pairs(name, spec, rebuild)
+    specs = {k: v for k, v in specs.items() if k not in pairs}
     for num in sorted({spec["num_samples"] for spec in specs.values()}):
       start = time.perf_counter()
       images = draw(num or len(self.test.images), seed=SEED)
@@ -182,6 +194,19 @@ class Evaluator:
       same = {k: v for k, v in specs.items() if v["num_samples"] == num}
       records |= self.compare(same, images, classes)
     return records
+
+  def _score_pairs(self, name: str, spec, rebuild) -> dict[str, Any]:
+    if rebuild is None:
+      raise errors.UserError(
+        f"{name} needs a system that reconstructs images, such as an "
+        "autoencoder"
+      )
+    num = min(spec["num_samples"] or NUM_PAIRS, len(self.test.images))
+    images, labels = np.asarray(self.test.images[:num]), self.test.labels
+    fakes = rebuild(images, None if labels is None else labels[:num])
+    record = self._make(name, spec)(images, fakes)
+    record.protocol.update(extractor="none", against="test")
+    return {name: record}
 
   def _check(self, images: np.ndarray) -> None:
     real = self.real.images
@@ -250,14 +275,6 @@ def _plain_form(images: np.ndarray, on: str) -> np.ndarray:
   if on == "images":
     return np.asarray(images)
   return np.asarray(images).reshape(len(images), -1).astype(np.float64)
-
-
-def noise(like: np.ndarray) -> np.ndarray:
-  """Returns uniform noise of the shape and type of `like`, always the same."""
-  rng = np.random.RandomState(0)
-  if like.dtype == np.uint8:
-    return rng.randint(0, 256, like.shape).astype(np.uint8)
-  return rng.uniform(-1, 1, like.shape).astype(like.dtype)
 
 
 def check_same(name: str, one: Mapping[str, Any], other: Mapping[str, Any]):

@@ -1,13 +1,14 @@
 """What `python -m ganjax.evaluate` does."""
 
 import argparse
+import ast
 import json
 import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from ganjax import data, errors, evaluate, metrics
+from ganjax import configs, data, errors, evaluate, metrics, schema
 from ganjax import run as runs
 from ganjax.data import cache
 from ganjax.evaluate import published, sources, table
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
   is_run = (args.target / "config.json").is_file()
   extractor = None
   if args.extractor:
-    name, hyper = sources.named(args.extractor)
+    name, hyper = named(args.extractor)
     extractor = {"name": name, **hyper}
   if is_run:
     evaluator, found = _of_run(args, extractor)
@@ -111,7 +112,7 @@ def _specs(args, evaluator, is_run: bool) -> dict[str, dict[str, Any]]:
     if evals:
       num = {"num_samples": args.num} if args.num else {}
       return {name: spec | num for name, spec in evals.items()}
-  return sources.specs_of(args.metrics or STANDARD, args.num)
+  return specs_of(args.metrics or STANDARD, args.num)
 
 
 def _step(text: str) -> Any:
@@ -160,3 +161,33 @@ def _other(path: pathlib.Path, rows: Mapping[str, table.Records]):
       if name in mine and drawn:
         evaluate.check_same(name, mine[name].protocol, record.protocol)
   return others
+
+
+def specs_of(text: str, num_samples: int) -> dict[str, dict[str, Any]]:
+  """Returns the metrics of "frechet,prdc:k=3", each checked.
+
+  Raises:
+    UserError: an unknown metric or hyper-parameter, or one out of range.
+  """
+  found = {}
+  for part in text.split(","):
+    name, hyper = named(part)
+    known = schema.of(metrics.find(name), configs.GIVEN)
+    hyper = schema.resolve(f"--metrics {name}", hyper, known)
+    found[name] = hyper | {"num_samples": num_samples}
+  return found
+
+
+def named(text: str) -> tuple[str, dict[str, Any]]:
+  """Returns the name and the settings of "NAME[:KEY=VALUE[:...]]"."""
+  name, *settings = text.split(":")
+  result: dict[str, Any] = {}
+  for setting in settings:
+    key, equals, value = setting.partition("=")
+    if not equals:
+      raise errors.UserError(f"{text}: write {name}:key=value, not {setting!r}")
+    try:
+      result[key] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      result[key] = value
+  return name, result

@@ -1,6 +1,5 @@
 """What is scored: samples of a run, a folder of images, a file of an array."""
 
-import ast
 import functools
 import hashlib
 import inspect
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ganjax import configs, data, errors, evaluate, logs, metrics, schema
+from ganjax import configs, data, errors, evaluate, logs, metrics
 from ganjax import run as runs
 from ganjax.data import cache, folder
 
@@ -29,6 +28,7 @@ class Source(NamedTuple):
     digest: of all that `draw` depends on but its arguments and `protocol`.
     protocol: how they are drawn.
     num: how many there are, 0 for any number.
+    rebuild: `(images, labels) -> images` of a system that reconstructs.
   """
 
   draw: Callable[..., np.ndarray]
@@ -36,6 +36,7 @@ class Source(NamedTuple):
   digest: str
   protocol: dict[str, Any]
   num: int = 0
+  rebuild: Callable[..., np.ndarray] | None = None
 
 
 def of_run(run: runs.Run, **how: Any) -> Source:
@@ -45,7 +46,10 @@ def of_run(run: runs.Run, **how: Any) -> Source:
     {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
   )
   draw = functools.partial(run.sample, **how)
-  return Source(draw, run.sampler.labels, digest, run.protocol(**how))
+  rebuild = run.reconstruct if run.sampler.system.reconstruct else None
+  return Source(
+    draw, run.sampler.labels, digest, run.protocol(**how), rebuild=rebuild
+  )
 
 
 def of_path(path: pathlib.Path, like: np.ndarray) -> Source:
@@ -158,7 +162,7 @@ def score(
     else:
       records[name] = found
   for name, record in evaluator.score(
-    missing, source.draw, source.labels
+    missing, source.draw, source.labels, source.rebuild
   ).items():
     record.protocol.update(source.protocol)
     files[name].parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +184,14 @@ def _file(evaluator, source: Source, name: str, spec) -> str:
   ]
   text = json.dumps(facts, sort_keys=True)
   return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def noise(like: np.ndarray) -> np.ndarray:
+  """Returns uniform noise of the shape and type of `like`, always the same."""
+  rng = np.random.RandomState(0)
+  if like.dtype == np.uint8:
+    return rng.randint(0, 256, like.shape).astype(np.uint8)
+  return rng.uniform(-1, 1, like.shape).astype(like.dtype)
 
 
 def _found(path: pathlib.Path) -> metrics.Record | None:
@@ -205,12 +217,13 @@ def anchors(
   plain = {
     name: {**spec, "num_samples": 0}
     for name, spec in specs.items()
-    if not {"held_out", "fake_labels"}
+    if not metrics.paired(name)
+    and not {"held_out", "fake_labels"}
     & inspect.signature(metrics.find(name)).parameters.keys()
   }
   rows = {
     "held-out real": of_arrays(test, "the held-out split"),
-    "noise": of_arrays(data.Arrays(evaluate.noise(test.images)), "noise"),
+    "noise": of_arrays(data.Arrays(noise(test.images)), "noise"),
   }
   return {who: score(evaluator, x, plain, folder) for who, x in rows.items()}
 
@@ -257,33 +270,3 @@ def dataset(text: str) -> tuple[dict[str, Any], str]:
   own = set(data.names()) - {"tfds", "folder"}
   spec = dict(name=name) if name in own else dict(name="tfds", builder=name)
   return spec, split or "train"
-
-
-def specs_of(text: str, num_samples: int) -> dict[str, dict[str, Any]]:
-  """Returns the metrics of "frechet,prdc:k=3", each checked.
-
-  Raises:
-    UserError: an unknown metric or hyper-parameter, or one out of range.
-  """
-  found = {}
-  for part in text.split(","):
-    name, hyper = named(part)
-    known = schema.of(metrics.find(name), configs.GIVEN)
-    hyper = schema.resolve(f"--metrics {name}", hyper, known)
-    found[name] = hyper | {"num_samples": num_samples}
-  return found
-
-
-def named(text: str) -> tuple[str, dict[str, Any]]:
-  """Returns the name and the settings of "NAME[:KEY=VALUE[:...]]"."""
-  name, *settings = text.split(":")
-  result: dict[str, Any] = {}
-  for setting in settings:
-    key, equals, value = setting.partition("=")
-    if not equals:
-      raise errors.UserError(f"{text}: write {name}:key=value, not {setting!r}")
-    try:
-      result[key] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      result[key] = value
-  return name, result

@@ -4,7 +4,8 @@
 float64 on the host. Two constants stand beside the factory. `ON` says what its
 metric compares: an extractor's "features" or "logits", the "samples" as
 float64 `[N, d]`, or the "images" as they are stored. `BETTER` says of each
-value that has a direction whether "lower" or "higher" is better. Parameters
+value that has a direction whether "lower" or "higher" is better. `PAIRED =
+True` says that the i-th fake is made of the i-th real. Parameters
 named as in `GIVEN` are given by whoever evaluates, not by a config.
 """
 
@@ -81,6 +82,11 @@ def get(name: str, **hyper: Any) -> Metric:
 def input_of(name: str) -> str:
   """Returns what `name` compares: see `ON` above."""
   return _module(name).ON
+
+
+def paired(name: str) -> bool:
+  """Returns whether `name` compares each image with its reconstruction."""
+  return getattr(_module(name), "PAIRED", False)
 
 
 def values_of(name: str) -> list[str]:

@@ -1,7 +1,9 @@
 """Networks: each file `nets/<name>.py` has a `Generator`, a `Discriminator`.
 
 generator(z `[N, z_dim]`, labels=None, train=True) -> images `[N, ...]`;
-discriminator(images, labels=None, train=True) -> logits `[N]`. A generator
+discriminator(images, labels=None, train=True) -> logits `[N]`. Some have an
+`Encoder`, too: encoder(images, labels=None, train=True) -> `[N, outputs]`; a
+decoder is a generator. A generator
 may have `init_from_data(params, images) -> params`, called once at the start;
 one whose images depend on labels says so by its attribute `conditional`.
 """
@@ -22,6 +24,7 @@ def find(name: str, role: str) -> Callable[..., nn.Module]:
   Raises:
     UserError: there is no such file, or it has no network for that role.
   """
+  role = "generator" if role == "decoder" else role
   module = registry.find_module(sys.modules[__name__], name, "net", HELPERS)
   roles = registry.Registry(f"role of net {name!r}")
   for value in vars(module).values():
@@ -48,7 +51,8 @@ def get(
 
   Args:
     name: a file of `ganjax/nets`.
-    role: "generator", "discriminator", ...: a class of that file.
+    role: "generator" or "decoder", "discriminator", "encoder": a class of
+      that file.
     image_shape: `(H, W, C)`, or `(2,)` for the toy sets.
     num_classes: of the labels; 0 where there are none.
     axis_name: the mapped axis over which batch statistics are shared.

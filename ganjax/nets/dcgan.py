@@ -127,6 +127,40 @@ class Discriminator(nn.Module):
     return wrap(head, "head")(layers.flatten(x))[:, 0]
 
 
+class Encoder(nn.Module):
+  """image -> ... -> 4x4 -> code: the discriminator with another head.
+
+  Attributes:
+    image_shape: `(H, W, C)`, square.
+    num_classes: unused.
+    axis_name: the mapped axis, for batch norm.
+    outputs: how many numbers a code has; the system says it.
+    width: channels after the first layer; twice as many after each next.
+    norm: "batch" (in all layers but the first) or "none".
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int = 0
+  axis_name: str | None = None
+  outputs: int = 1
+  width: int = 64
+  norm: str = "batch"
+
+  @nn.compact
+  def __call__(self, images: jax.Array, labels=None, train: bool = True):
+    """Maps images `[N, H, W, C]` to `[N, outputs]`."""
+    del labels
+    if self.norm not in ("batch", "none"):
+      raise errors.unknown("norm", self.norm, ("batch", "none"))
+    x = images
+    for i in range(_num_halvings(self.image_shape)):
+      x = layers.Conv(self.width * 2**i, 4, 2, kernel_init=_init)(x)
+      if i and self.norm == "batch":
+        x = norms.batch_norm(train, self.axis_name)(x)
+      x = jax.nn.leaky_relu(x, 0.2)
+    return nn.Dense(self.outputs, name="output")(layers.flatten(x))
+
+
 def pack(images: jax.Array, size: int) -> jax.Array:
   """Maps `[N, H, W, C]` to `[N / size, H, W, size * C]`: neighbours together.
 

@@ -163,3 +163,32 @@ class Discriminator(nn.Module):
       x = activation(x.reshape(-1, units, self.pieces).max(-1))
       x = layers.Dropout(self.dropout, self.axis_name)(x, train)
     return nn.Dense(1, kernel_init=init, name="output")(x)[:, 0]
+
+
+class Encoder(nn.Module):
+  """image -> hidden layers -> code.
+
+  Attributes:
+    image_shape: `(H, W, C)`, or `(2,)` for points.
+    num_classes: unused.
+    axis_name: unused.
+    outputs: how many numbers a code has; the system says it.
+    hidden: units of each hidden layer.
+    activation: of the hidden layers, a key of `layers.ACTIVATIONS`.
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int = 0
+  axis_name: str | None = None
+  outputs: int = 1
+  hidden: tuple[int, ...] = (500, 500)
+  activation: str = "relu"
+
+  @nn.compact
+  def __call__(self, images: jax.Array, labels=None, train: bool = True):
+    """Maps images `[N, *image_shape]` to `[N, outputs]`."""
+    del labels, train
+    x = layers.flatten(images)
+    for units in self.hidden:
+      x = layers.ACTIVATIONS.find(self.activation)(nn.Dense(units)(x))
+    return nn.Dense(self.outputs, name="output")(x)

@@ -37,6 +37,11 @@ class System(NamedTuple):
     decode: `(state, z, labels=None, ema=True) -> images [n, ...]`.
     score: `(state, images, labels=None) -> logits [n]`, how real each image
       seems; None where nothing judges single images.
+    encode: `(state, images, labels=None) -> z [n, z_dim]`, or None.
+    reconstruct: `(state, images, labels=None) -> images`, deterministic: what
+      is left of each image on its way through the system, or None.
+    classify: `(state, images, labels=None) -> logits [n, num_classes]`, or
+      None; labels, as in `score`, of what is conditional.
     updates: `(update, place)` one after the other, where a step is nothing but
       them: `update(state, real, key, skip=())` gets the batch at that place
       and the step's key folded with its own place among the updates.
@@ -56,6 +61,9 @@ class System(NamedTuple):
   latents: Callable[..., jax.Array] | None = None
   decode: Callable[..., jax.Array] | None = None
   score: Callable[..., jax.Array] | None = None
+  encode: Callable[..., jax.Array] | None = None
+  reconstruct: Callable[..., jax.Array] | None = None
+  classify: Callable[..., jax.Array] | None = None
   updates: tuple[tuple[Callable[..., Any], int], ...] = ()
   batches_per_step: int = 1
   lazy: Mapping[str, int] = MappingProxyType({})
