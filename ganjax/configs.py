@@ -83,7 +83,7 @@ GIVEN = (
   COMMON | PARTS | {"name", "parent", "split", "image_shape", "num_classes"}
 )
 GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "penalties"}
-GIVEN |= {"precision", "outputs", "train", "test", *metrics.GIVEN}
+GIVEN |= {"precision", "scaling", "outputs", "train", "test", *metrics.GIVEN}
 PRECISIONS = ("float32", "bfloat16")
 # Sections whose numbers may follow schedules over generator steps.
 SCHEDULED = {*OPTIMIZERS, "augment", "penalties"}
@@ -273,6 +273,7 @@ def build(
     "axis_name": (axis_name, axis_name),
     "d_steps_per_g_step": (config.d_steps_per_g_step, 1),
     "precision": (config.precision, "float32"),
+    "scaling": (config.scaling, config.scaling),
     "ema_decay": (_ema_decay(config.batch_size, **spec["ema"]), 0.0),
   }
   for key, (value, default) in general.items():

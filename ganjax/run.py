@@ -90,6 +90,14 @@ class Run:
     """
     return self.sampler.encode(self.state, images, labels)
 
+  def classify(self, images: np.ndarray) -> np.ndarray:
+    """Returns class logits, float32 `[n, num_classes]`, of stored images.
+
+    Raises:
+      UserError: this system is no classifier.
+    """
+    return self.sampler.classify(self.state, images)
+
   def reconstruct(self, images: np.ndarray, labels=None) -> np.ndarray:
     """Returns what is left of stored images on their way through the system.
 

@@ -82,6 +82,10 @@ class Sampler:
     return self._of_images("encode")
 
   @functools.cached_property
+  def _classify(self) -> Callable[..., jax.Array]:
+    return self._of_images("classify")
+
+  @functools.cached_property
   def _reconstruct(self) -> Callable[..., jax.Array]:
     return self._of_images("reconstruct", self.stored.to_stored)
 
@@ -182,6 +186,10 @@ class Sampler:
   def encode(self, state, images, labels) -> np.ndarray:
     """Returns the latents of images: see `Run.encode`."""
     return self._on_images(self._encode, state, images, labels)
+
+  def classify(self, state, images) -> np.ndarray:
+    """Returns class logits of images: see `Run.classify`."""
+    return _in_chunks(functools.partial(self._classify, state), images, None)
 
   def reconstruct(self, state, images, labels) -> np.ndarray:
     """Returns what is left of images: see `Run.reconstruct`."""

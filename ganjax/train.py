@@ -16,6 +16,7 @@ from ganjax import (
   configs,
   data,
   errors,
+  extractors,
   health,
   logs,
   metrics,
@@ -68,8 +69,11 @@ def train(
   _describe(config, arrays, workdir)
   print(_headline(system, like, arrays, devices, workdir), flush=True)
   evaluator = None
-  embedded = config.extractor.name == "classifier"
-  if config.evals and embedded and not num_classes:
+  embedded = config.extractor.name == "classifier" and any(
+    metrics.input_of(name) in extractors.Features._fields
+    for name in config.evals
+  )
+  if embedded and not num_classes:
     print("no scores: this dataset has no labels to train a classifier on")
   elif config.evals:
     evaluator = sources.evaluator_of(config, arrays)
@@ -113,8 +117,12 @@ def _start_from(workdir: str, state: Any) -> Any:
 
   The layers of which 2014 trained the generator of TFD in two stages.
   """
-  trained = runs.load(workdir).state.generator.params
-  fresh = state.generator.params
+  trained = runs.load(workdir).state
+  if not (hasattr(trained, "generator") and hasattr(state, "generator")):
+    raise errors.UserError(
+      f"config.start_from={workdir!r}: both runs need a generator"
+    )
+  trained, fresh = trained.generator.params, state.generator.params
   params = jax.tree.map(jnp.copy, {**fresh, **trained})
   if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, fresh):
     raise errors.UserError(

@@ -69,7 +69,8 @@ def shape_of(leaf):
 # Their parts are traced above; to compile them takes minutes.
 SLOW = (
   "cifar_ada cifar_biggan cifar_hinge_sn cifar_lsgan cifar_rasgan_gp "
-  "cifar_rsgan cifar_wgan_gp ffhq64_r3gan"
+  "cifar_rsgan cifar_wgan_gp cifar_r3gan ffhq64_r3gan mnist_vae "
+  "mnist_semi_supervised tfd_mlp"
 ).split()
 
 

@@ -343,11 +343,13 @@ def test_what_encodes_and_reconstructs_does_so_with_stored_images():
   system = draw.func.system._replace(
     encode=lambda state, images, labels: 2 * images,
     reconstruct=lambda state, images, labels: images + 1,
+    classify=lambda state, images, labels: -images,
   )
   points = np.random.RandomState(0).normal(size=(70, 2)).astype(np.float32)
   able = Sampler(system, draw.func.stored)
   np.testing.assert_array_equal(able.encode(None, points, None), 2 * points)
   rebuilt = able.reconstruct(None, points, None)
   np.testing.assert_array_equal(rebuilt, points + 1)
+  np.testing.assert_array_equal(able.classify(None, points), -points)
   with pytest.raises(errors.UserError, match="'encode'"):
     draw.func.encode(None, points, None)

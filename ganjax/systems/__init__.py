@@ -11,7 +11,7 @@ import jax
 from ganjax import registry
 
 # What systems share; not a system.
-HELPERS = ("adversarial", "sampling")
+HELPERS = ("adversarial", "completion", "sampling", "variational")
 
 # By what batch norm normalises while samples are drawn: see `gan.make`.
 STATISTICS = ("running", "batch", "standing")
