@@ -9,7 +9,7 @@ OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
 
-slow:  ## what takes minutes to compile: every experiment's smoke form
+slow:  ## what compiles for long: most experiments' smoke forms, two laws
 	$(PYTHON) -m pytest -m slow --dist load
 
 lint:  ## ruff and pyright, as CI runs them

@@ -60,6 +60,7 @@ def test_a_resume_between_two_dispatches(tmp_path):
   assert_close(resumed.state, unbroken.state, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_updates_apart_are_one_step():
   """Two updates of D and one of G, a program each, as CPU has it."""
   spec = configs.resolve(config("digits_dcgan", d_steps_per_g_step=2))

@@ -66,8 +66,10 @@ def shape_of(leaf):
   return leaf.shape, leaf.dtype
 
 
-# Their parts are traced above; to compile them takes minutes.
+# Their parts are traced above; to compile and run them takes minutes.
 SLOW = (
+  "cifar_2014_conv cifar_2014_fc cifar_dcgan digits_autoencoder digits_bigan "
+  "digits_inpainting digits_semi_supervised mnist_mlp "
   "cifar_ada cifar_biggan cifar_hinge_sn cifar_lsgan cifar_rasgan_gp "
   "cifar_rsgan cifar_wgan_gp cifar_r3gan ffhq64_r3gan mnist_vae "
   "mnist_semi_supervised tfd_mlp"

@@ -92,7 +92,7 @@ EVERYTHING = dict(
   [
     ("dcgan", 2, {}),
     ("mlp", 1, dict(simultaneous=True)),
-    ("spectral", 1, EVERYTHING),
+    pytest.param("spectral", 1, EVERYTHING, marks=pytest.mark.slow),
   ],
 )
 def test_devices_do_not_change_the_update(net, num_d_steps, options):
