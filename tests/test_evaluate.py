@@ -373,3 +373,30 @@ def test_pairs_are_held_out_images_and_what_is_left_of_them(fits):
   assert record.protocol["against"] == "test"
   with pytest.raises(errors.UserError, match="reconstructs images"):
     evaluator.score(spec, None)
+
+
+def test_a_score_is_found_again_only_where_nothing_differs(fits):
+  train, test = digits.load("train"), digits.load("test")
+  evaluator = evaluate.Evaluator("digits", train, test)
+  shifted = test.replace(images=test.images[::-1])
+  source = sources.of_arrays(test, "test")._replace(protocol=dict(step=1))
+  spec = dict(num_samples=50)
+  others = [
+    (evaluator, source._replace(digest="other"), "frechet", spec),
+    (evaluator, source._replace(protocol=dict(step=2)), "frechet", spec),
+    (evaluator, source, "classes", spec),
+    (evaluator, source, "frechet", dict(num_samples=51)),
+    (evaluate.Evaluator("digits", train, shifted), source, "frechet", spec),
+    (evaluate.Evaluator("digits", test, test), source, "frechet", spec),
+    (
+      evaluate.Evaluator("digits", train, test, against="test"),
+      source,
+      "frechet",
+      spec,
+    ),
+  ]
+  names = {sources._file(*other) for other in others}
+  same = sources._file(evaluator, source, "frechet", spec)
+  assert len(names) == len(others) and same not in names
+  again = evaluate.Evaluator("digits", train, test)
+  assert same == sources._file(again, source, "frechet", dict(spec))

@@ -353,3 +353,15 @@ def test_what_encodes_and_reconstructs_does_so_with_stored_images():
   np.testing.assert_array_equal(able.classify(None, points), -points)
   with pytest.raises(errors.UserError, match="'encode'"):
     draw.func.encode(None, points, None)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_finite_are_an_error(bad):
+  draw: Any = sampler()
+  state = jax.tree.map(lambda x: x, draw.args[0])
+  params = {**state.generator.params, "bias": np.float32(bad)}
+  state = state.replace(generator=state.generator.replace(params=params))
+  with pytest.raises(errors.UserError, match="not all finite") as e:
+    draw.func(state, 3, ema=False)
+  assert "\n" not in str(e.value)
+  assert np.isfinite(draw(3, ema=False)).all()
