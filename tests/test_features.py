@@ -29,7 +29,7 @@ def test_features_are_what_the_head_sees():
   params = Judge().init(jax.random.key(0), x, jnp.array([0, 1]))
   logits, seen = features.watch(Judge().apply, params, x, jnp.array([0, 1]))
   hidden = params["params"]["hidden"]
-  by_hand = np.tanh(x @ hidden["kernel"] + hidden["bias"])
+  by_hand = np.tanh(x @ hidden["kernel"] + hidden["bias"][None])
   np.testing.assert_allclose(seen, by_hand, atol=1e-6)
   np.testing.assert_allclose(
     logits, Judge().apply(params, x, jnp.array([0, 1]))
@@ -44,7 +44,7 @@ def test_their_gradient_is_that_of_the_layers_below():
     return features.watch(Judge().apply, params, x)[1].sum()
 
   hidden = params["params"]["hidden"]
-  slope = 1 - np.tanh(x @ hidden["kernel"] + hidden["bias"]) ** 2
+  slope = 1 - np.tanh(x @ hidden["kernel"] + hidden["bias"][None]) ** 2
   by_hand = slope @ hidden["kernel"].T
   np.testing.assert_allclose(jax.grad(total)(x), by_hand, atol=1e-6)
 
