@@ -45,7 +45,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       g_opt=adam | dict(learning_rate=2e-3),
       d_opt=adam | dict(learning_rate=1e-3),
       ema=dict(decay=0.999),
-      evals=dict(classes=dict(every=1000), frechet=dict(every=1000)),
+      evals=dict(
+        classes=dict(every=1000),
+        classification_error=dict(every=1000),
+        frechet=dict(every=1000),
+      ),
       samples=dict(every=1000, num=64),
       checkpoint=dict(every=1000, keep=2),
     )

@@ -36,7 +36,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       decoder=dict(name="mlp", hidden=(256, 256), output="sigmoid"),
       opt=dict(name="adam", learning_rate=1e-3),
       ema=dict(decay=0.999),
-      evals=dict(classes=scored, frechet=scored, reconstruction=scored),
+      evals=dict(
+        classes=scored,
+        frechet=scored,
+        log_likelihood=scored,
+        reconstruction=scored,
+      ),
       samples=dict(every=500, num=64),
       checkpoint=dict(every=1000, keep=2, best="frechet"),
     )

@@ -40,7 +40,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       g_opt=adam | dict(learning_rate=1e-3),
       d_opt=adam | dict(learning_rate=3e-4),
       ema=dict(decay=0.999),
-      evals=dict(classes=dict(every=2000), frechet=dict(every=2000)),
+      evals=dict(
+        classes=dict(every=2000),
+        classification_error=dict(every=2000),
+        frechet=dict(every=2000),
+      ),
       samples=dict(every=1000, num=100),
       checkpoint=dict(every=2000, keep=2),
     )

@@ -47,6 +47,7 @@ DEFAULTS = dict(
   log_every=100,
   stop_when="",
   start_from="",
+  leave_out=(),
   ema=dict(decay=0.0, half_life=0.0),
   samples=dict(every=1000, num=64),
   checkpoint=dict(every=1000, keep=3, best=""),
@@ -223,9 +224,10 @@ def check_devices(config: Config, num_devices: int) -> None:
 
 
 def load_data(config: Config, split: str) -> data.Arrays:
-  """Returns the split "train" or "test" of the config's dataset."""
+  """Returns a split of the config's dataset, whole if it is the "test" one."""
   spec = config.dataset.to_dict()
-  return data.find(spec.pop("name")).load(split, **spec)
+  arrays = data.find(spec.pop("name")).load(split, **spec)
+  return arrays if split == "test" else data.without(arrays, config.leave_out)
 
 
 def build(

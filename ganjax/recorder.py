@@ -68,10 +68,10 @@ class Recorder:
       self.snapshot(done, state)
     if specs := {k: v for k, v in self.evals.items() if k in due}:
       draw = functools.partial(self.run.sampler, state)
-      sampler, rebuild = self.run.sampler, None
-      if sampler.system.reconstruct:
-        rebuild = functools.partial(sampler.reconstruct, state)
-      scores = self.evaluator.score(specs, draw, sampler.labels, rebuild)
+      sampler = self.run.sampler
+      scores = self.evaluator.score(
+        specs, draw, sampler.labels, sampler.abilities(state)
+      )
       for record in scores.values():
         values |= record.values
     if row or values:

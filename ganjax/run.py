@@ -98,6 +98,16 @@ class Run:
     """
     return self.sampler.classify(self.state, images)
 
+  def log_likelihood(
+    self, images: np.ndarray, labels=None, draws: int = 50
+  ) -> dict[str, np.ndarray]:
+    """Returns bounds on the log of images' densities in nats, each `[n]`.
+
+    Raises:
+      UserError: this system has no density, or draws is not positive.
+    """
+    return self.sampler.log_likelihood(self.state, images, labels, draws)
+
   def reconstruct(self, images: np.ndarray, labels=None) -> np.ndarray:
     """Returns what is left of stored images on their way through the system.
 

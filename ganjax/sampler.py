@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganjax import errors
+from ganjax import errors, metrics
 from ganjax.data import cache, scaling
 from ganjax.systems import STATISTICS, System
 
@@ -89,14 +89,18 @@ class Sampler:
   def _reconstruct(self) -> Callable[..., jax.Array]:
     return self._of_images("reconstruct", self.stored.to_stored)
 
+  @functools.cached_property
+  def _log_likelihood(self) -> Callable[..., Any]:
+    return self._of_images("log_likelihood")
+
   def _of_images(self, ability: str, after=lambda x: x):
     """Returns an ability on stored images, compiled."""
 
-    def apply(state, images, labels):
+    def apply(state, images, labels, **how):
       images = self.stored.to_network(images)
-      return after(self._needs(ability)(state, images, labels))
+      return after(self._needs(ability)(state, images, labels, **how))
 
-    return jax.jit(apply)
+    return jax.jit(apply, static_argnames=("draws",))
 
   def _needs(self, ability: str) -> Callable[..., jax.Array]:
     if (found := getattr(self.system, ability)) is None:
@@ -187,28 +191,43 @@ class Sampler:
     """Returns the latents of images: see `Run.encode`."""
     return self._on_images(self._encode, state, images, labels)
 
-  def classify(self, state, images) -> np.ndarray:
-    """Returns class logits of images: see `Run.classify`."""
+  def classify(self, state, images, labels=None) -> np.ndarray:
+    """Returns class logits of images, whatever their labels: `Run.classify`."""
+    del labels
     return _in_chunks(functools.partial(self._classify, state), images, None)
 
   def reconstruct(self, state, images, labels) -> np.ndarray:
     """Returns what is left of images: see `Run.reconstruct`."""
     return self._on_images(self._reconstruct, state, images, labels)
 
-  def _on_images(self, function, state, images, labels) -> np.ndarray:
+  def log_likelihood(self, state, images, labels, draws: int) -> Any:
+    """Returns bounds on log p(x): see `Run.log_likelihood`."""
+    bound = functools.partial(self._log_likelihood, draws=draws)
+    return self._on_images(bound, state, images, labels)
+
+  def abilities(self, state) -> dict[str, Callable[..., Any]]:
+    """Returns what the system can do with images `(images, labels, **how)`."""
+    return {
+      name: functools.partial(getattr(self, name), state)
+      for name in metrics.NEEDS
+      if getattr(self.system, name) is not None
+    }
+
+  def _on_images(self, function, state, images, labels) -> Any:
     if labels is None and self.system.conditional:
       raise errors.UserError("this run's networks need the images' labels, too")
     return _in_chunks(functools.partial(function, state), images, labels)
 
 
-def _in_chunks(function, array: np.ndarray, labels: Any) -> np.ndarray:
+def _in_chunks(function, array: np.ndarray, labels: Any) -> Any:
   """Returns `function` of the array and its labels, CHUNK rows at a time."""
   parts = []
   for start in range(0, len(array), CHUNK):
     rows = np.arange(start, start + CHUNK) % len(array)  # One compilation.
     taken = None if labels is None else np.int32(np.asarray(labels)[rows])
-    parts.append(np.asarray(function(array[rows], labels=taken)))
-  return np.concatenate(parts)[: len(array)]
+    parts.append(jax.device_get(function(array[rows], labels=taken)))
+  whole = jax.tree.map(lambda *x: np.concatenate(x)[: len(array)], *parts)
+  return whole
 
 
 def _labels(system: System, labels: Any, n: int) -> np.ndarray | None:

@@ -8,7 +8,7 @@ import pytest
 from ganjax import errors, evaluate, extractors, metrics
 from ganjax.data import cache, digits, toy
 from ganjax.evaluate import __main__ as command
-from ganjax.evaluate import sources, table
+from ganjax.evaluate import protocols, sources, table
 from ganjax.extractors import classifier
 
 
@@ -131,11 +131,11 @@ def test_a_record_comes_back_from_json():
 
 def test_what_differs_is_refused_with_the_difference():
   one = dict(num_fake=10, resize="tf1", step=3, weights="ema")
-  evaluate.check_same("frechet", one, one | dict(step=4))
-  evaluate.check_same("frechet", one, dict(num_fake=10, resize="tf1"))
+  protocols.check_same("frechet", one, one | dict(step=4))
+  protocols.check_same("frechet", one, dict(num_fake=10, resize="tf1"))
   other = one | dict(num_fake=20, weights="live", share=0.1)
   with pytest.raises(errors.UserError) as e:
-    evaluate.check_same("frechet", one, other)
+    protocols.check_same("frechet", one, other)
   assert str(e.value) == (
     "frechet cannot be compared, its protocols differ: num_fake 10 and 20; "
     "share unstated and 0.1; weights ema and live"
@@ -364,14 +364,16 @@ def test_pairs_are_held_out_images_and_what_is_left_of_them(fits):
     return images // 2
 
   spec = {"reconstruction": dict(num_samples=50)}
-  record = evaluator.score(spec, None, rebuild=rebuild)["reconstruction"]
+  record = evaluator.score(spec, None, None, dict(reconstruct=rebuild))[
+    "reconstruction"
+  ]
   images, labels = seen[0]
   np.testing.assert_array_equal(images, test.images[:50])
   np.testing.assert_array_equal(labels, test.labels[:50])
   direct = metrics.get("reconstruction")(images, images // 2)
   assert record.values == direct.values and not fits
   assert record.protocol["against"] == "test"
-  with pytest.raises(errors.UserError, match="reconstructs images"):
+  with pytest.raises(errors.UserError, match="no 'reconstruct'"):
     evaluator.score(spec, None)
 
 

@@ -14,7 +14,7 @@ def example(name, num_real=50, num_fake=40):
   """Returns inputs of any metric, and what its factory is given with them."""
   on = metrics.input_of(name)
   rng = np.random.RandomState(0)
-  num_fake = num_real if metrics.paired(name) else num_fake
+  num_fake = num_real if metrics.needs(name) else num_fake
 
   def draw(num):
     if on == "images":
@@ -34,7 +34,13 @@ def example(name, num_real=50, num_fake=40):
   return draw(num_real), draw(num_fake), given
 
 
-@pytest.mark.parametrize("name", metrics.names())
+# Those of abilities with a form of their own: tests/test_metrics_of_abilities.
+OF_SAMPLES = [
+  name for name in metrics.names() if metrics.needs(name) in ("", "reconstruct")
+]
+
+
+@pytest.mark.parametrize("name", OF_SAMPLES)
 def test_every_metric_says_what_it_compares_and_has_plain_defaults(name):
   on = metrics.input_of(name)
   assert on in (*extractors.Features._fields, "samples", "images")
@@ -61,7 +67,7 @@ def test_every_metric_says_what_it_compares_and_has_plain_defaults(name):
     assert metrics.better(value) == direction
 
 
-@pytest.mark.parametrize("name", metrics.names())
+@pytest.mark.parametrize("name", OF_SAMPLES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_non_finite_samples_are_a_user_error_of_one_line(name, bad):
   real, fake, given = example(name, 12, 12)

@@ -44,8 +44,13 @@ def arrays(labels: object = LABELS, num_classes=K):
   return data.Arrays(jnp.asarray(IMAGES), labels, num_classes)
 
 
-def start(system, labels=LABELS):
-  return jax.jit(system.init)(jax.random.key(0), arrays(labels))
+def start(system, labels=LABELS, seed=0):
+  """The state that `init` makes of data that its shuffling puts in order."""
+  key = jax.random.key(seed)
+  order = jax.random.permutation(jax.random.fold_in(key, 0), N)
+  before = jnp.argsort(order)
+  given = jax.tree.map(lambda x: jnp.asarray(x)[before], arrays(labels))
+  return jax.jit(system.init)(key, given)
 
 
 def batch(n=8, labels=LABELS):
@@ -159,6 +164,15 @@ def test_the_first_of_each_class_are_chosen():
   # Where a class has no more, others give.
   short = semi_supervised.choose(jnp.int32([0, 0, 0, 1]), 3)
   assert short.tolist() == [0, 3, 1]
+
+
+def test_labels_belong_to_the_seed():
+  system = make()
+  states = [jax.jit(system.init)(jax.random.key(i), arrays()) for i in (0, 1)]
+  chosen = [np.sort(s.memory["images"].ravel()) for s in states]
+  assert np.any(chosen[0] != chosen[1])
+  for state in states:
+    assert np.bincount(state.memory["labels"]).tolist() == [8 // K] * K
 
 
 def test_no_other_label_is_looked_at():

@@ -10,7 +10,7 @@ import pytest
 
 import ganjax
 from ganjax import configs, data, errors, nets, optimizers, parallel, report
-from ganjax.systems import vae, variational
+from ganjax.systems import vae
 from ganjax.train import train
 
 SHAPE = (8, 8, 1)
@@ -64,7 +64,7 @@ def test_binarized_pixels_are_drawn():
   """Both nets see 0 and 1 alone, each pixel in the share of its value."""
   system = make(binarize=True)
   state, images = start(system), jnp.full((1, 400, *SHAPE), 0.3)
-  parts = variational.parts_of(system)
+  parts = system.score.args[0]
 
   def log_of(log_prob):
     likelihood = parts.likelihood._replace(log_prob=log_prob)

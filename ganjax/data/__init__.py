@@ -7,12 +7,13 @@ for preparing a TFDS image dataset) TensorFlow.
 
 import functools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
 import numpy as np
 
-from ganjax import registry
+from ganjax import errors, registry
 
 HELPERS = ("cache", "scaling")
 
@@ -40,6 +41,32 @@ def find(name: str):
 def names() -> list[str]:
   """Returns the names of the datasets that there are."""
   return registry.module_names(sys.modules[__name__], HELPERS)
+
+
+def without(arrays: Arrays, classes: Sequence[int]) -> Arrays:
+  """Returns `arrays` without the examples of some classes, numbered as before.
+
+  Args:
+    arrays: a split.
+    classes: to leave out; none is fine without labels, too.
+
+  Raises:
+    UserError: there are no such classes, or nothing would be left.
+  """
+  if not len(classes):
+    return arrays
+  num, wrong = arrays.num_classes, set(classes) - {*range(arrays.num_classes)}
+  if wrong:
+    text = f"has classes from 0 to {num - 1}" if num else "has no labels"
+    raise errors.UserError(
+      f"config.leave_out={tuple(classes)}: this dataset {text}"
+    )
+  kept = ~np.isin(arrays.labels, list(classes))
+  if not kept.any():
+    raise errors.UserError(
+      f"config.leave_out={tuple(classes)} leaves nothing to train on"
+    )
+  return arrays.replace(images=arrays.images[kept], labels=arrays.labels[kept])
 
 
 def batch_indices(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from ganjax import data, errors, extractors, metrics
@@ -21,11 +22,6 @@ SPLITS = ("train", "test", "validation")
 CLASSIFIER = {"name": "classifier"}
 # Keys of a metric's spec that are not its hyper-parameters.
 _NOT_HYPER = ("every", "num_samples")
-# What may differ between two records that are compared: it is what they are
-# compared for.
-FREE = {"step", "samples"}
-# How a run draws; nobody knows it of images from elsewhere.
-DRAWN = {"weights", "statistics", "truncation", "labels"}
 
 
 class Evaluator:
@@ -36,7 +32,9 @@ class Evaluator:
 
   Attributes:
     train: the training split.
-    test: the held-out split.
+    test: the held-out split, classes that the training split has not left
+      out.
+    everything: the held-out split with all its classes.
     against: the name of the split that samples are compared with.
     seconds: part -> how long it took, all calls together.
   """
@@ -51,9 +49,14 @@ class Evaluator:
     against: str = "train",
   ):
     """Takes the splits of the dataset `name`, and an extractor's spec."""
-    self.train, self.test, self.against = train, test, against
+    self.train, self.everything, self.against = train, test, against
+    self._classes = None if train.labels is None else np.unique(train.labels)
+    known = self._is_known(test.labels)
+    self.test = test
+    if known is not None and not known.all():
+      self.test = jax.tree.map(lambda x: np.asarray(x)[known], test)
     self._splits: dict[str, Any] = dict(
-      train=train, test=test, validation=validation
+      train=train, test=self.test, validation=validation
     )
     self._name, self._spec = name, dict(extractor or CLASSIFIER)
     self._forms: dict[tuple[str, str], Any] = {}
@@ -74,7 +77,7 @@ class Evaluator:
   @functools.cached_property
   def digests(self) -> list[str]:
     """The fingerprints of the reals and of the held-out split."""
-    return [cache.digest(self.real), cache.digest(self.test)]
+    return [cache.digest(self.real), cache.digest(self.everything)]
 
   def prepare(self, specs: Mapping[str, Mapping[str, Any]]) -> None:
     """Makes now what these metrics need, not in the midst of a run.
@@ -165,9 +168,9 @@ class Evaluator:
     specs: Mapping[str, Mapping[str, Any]],
     draw: Callable[..., np.ndarray],
     labels: Callable[[int], np.ndarray | None] | None = None,
-    rebuild: Callable[..., np.ndarray] | None = None,
+    abilities: Mapping[str, Callable[..., Any]] | None = None,
   ) -> dict[str, metrics.Record]:
-    """Returns each metric of fresh samples.
+    """Returns each metric of fresh samples, or of held-out images.
 
     Args:
       specs: as those of a config, with `num_samples`; where that is 0 as
@@ -175,17 +178,17 @@ class Evaluator:
         it and the held-out one is what to compare with.
       draw: `(n, seed=...) -> images`.
       labels: `n -> int [n]`, the classes of what `draw` draws.
-      rebuild: `(images, labels) -> images`, for the metrics of pairs: they
-        compare held-out images with what is left of them.
+      abilities: name -> `(images, labels, **how)`, of `metrics.NEEDS`: what
+        a system makes of held-out images.
 
     Raises:
-      UserError: a metric of pairs of what does not rebuild.
+      UserError: a metric needs an ability that there is not.
     """
     records = {}
-    pairs = {k: v for k, v in specs.items() if metrics.paired(k)}
-    for name, spec in pairs.items():
-      records |= self._score_pairs(name, spec, rebuild)
-    specs = {k: v for k, v in specs.items() if k not in pairs}
+    others = {k: v for k, v in specs.items() if metrics.needs(k)}
+    for name, spec in others.items():
+      records[name] = self._score_ability(name, spec, abilities or {})
+    specs = {k: v for k, v in specs.items() if k not in others}
     for num in sorted({spec["num_samples"] for spec in specs.values()}):
       start = time.perf_counter()
       images = draw(num or len(self.test.images), seed=SEED)
@@ -195,18 +198,33 @@ class Evaluator:
       records |= self.compare(same, images, classes)
     return records
 
-  def _score_pairs(self, name: str, spec, rebuild) -> dict[str, Any]:
-    if rebuild is None:
+  def _score_ability(self, name: str, spec, abilities) -> metrics.Record:
+    needs = metrics.needs(name)
+    if needs not in abilities:
       raise errors.UserError(
-        f"{name} needs a system that reconstructs images, such as an "
-        "autoencoder"
+        f"{name}: this run's system has no {needs!r}; leave {name} out"
       )
-    num = min(spec["num_samples"] or NUM_PAIRS, len(self.test.images))
-    images, labels = np.asarray(self.test.images[:num]), self.test.labels
-    fakes = rebuild(images, None if labels is None else labels[:num])
-    record = self._make(name, spec)(images, fakes)
+    arrays = self.everything if needs == "score" else self.test
+    num = spec["num_samples"] or len(arrays.images)
+    if needs == "reconstruct":
+      num = spec["num_samples"] or NUM_PAIRS
+    arrays = jax.tree.map(lambda x: np.asarray(x[:num]), arrays)
+    wanted: Any = arrays.images
+    if needs == "classify":
+      wanted = arrays.labels
+    if needs == "score":
+      wanted = self._is_known(arrays.labels)
+    how = {k: spec[k] for k in metrics.how(name)}
+    found = abilities[needs](arrays.images, arrays.labels, **how)
+    record = self._make(name, spec)(wanted, found)
     record.protocol.update(extractor="none", against="test")
-    return {name: record}
+    return record
+
+  def _is_known(self, labels: Any) -> Any:
+    """Returns which labels `[N]` the training split has, None without any."""
+    if labels is None or self.train.labels is None:
+      return None
+    return np.isin(labels, self._classes)
 
   def _check(self, images: np.ndarray) -> None:
     real = self.real.images
@@ -275,23 +293,3 @@ def _plain_form(images: np.ndarray, on: str) -> np.ndarray:
   if on == "images":
     return np.asarray(images)
   return np.asarray(images).reshape(len(images), -1).astype(np.float64)
-
-
-def check_same(name: str, one: Mapping[str, Any], other: Mapping[str, Any]):
-  """Raises a `UserError` unless two protocols of a metric are the same.
-
-  Args:
-    name: of the metric.
-    one: a record's protocol.
-    other: that of another one.
-  """
-  differ = [
-    f"{key} {one.get(key, 'unstated')} and {other.get(key, 'unstated')}"
-    for key in sorted((one.keys() | other.keys()) - FREE)
-    if one.get(key) != other.get(key)
-    and not (key in DRAWN and None in (one.get(key), other.get(key)))
-  ]
-  if differ:
-    raise errors.UserError(
-      f"{name} cannot be compared, its protocols differ: {'; '.join(differ)}"
-    )

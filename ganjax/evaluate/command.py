@@ -11,7 +11,7 @@ from typing import Any
 from ganjax import configs, data, errors, evaluate, metrics, schema
 from ganjax import run as runs
 from ganjax.data import cache
-from ganjax.evaluate import published, sources, table
+from ganjax.evaluate import protocols, published, sources, table
 
 STANDARD = "frechet,kernel,prdc"
 
@@ -159,7 +159,7 @@ def _other(path: pathlib.Path, rows: Mapping[str, table.Records]):
     for name, record in records.items():
       drawn = {"step", "samples"} & record.protocol.keys()
       if name in mine and drawn:
-        evaluate.check_same(name, mine[name].protocol, record.protocol)
+        protocols.check_same(name, mine[name].protocol, record.protocol)
   return others
 
 

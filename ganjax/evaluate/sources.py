@@ -6,6 +6,7 @@ import inspect
 import json
 import pathlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +29,7 @@ class Source(NamedTuple):
     digest: of all that `draw` depends on but its arguments and `protocol`.
     protocol: how they are drawn.
     num: how many there are, 0 for any number.
-    rebuild: `(images, labels) -> images` of a system that reconstructs.
+    abilities: of the system, by the names of `metrics.NEEDS`.
   """
 
   draw: Callable[..., np.ndarray]
@@ -36,7 +37,7 @@ class Source(NamedTuple):
   digest: str
   protocol: dict[str, Any]
   num: int = 0
-  rebuild: Callable[..., np.ndarray] | None = None
+  abilities: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 def of_run(run: runs.Run, **how: Any) -> Source:
@@ -46,9 +47,9 @@ def of_run(run: runs.Run, **how: Any) -> Source:
     {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
   )
   draw = functools.partial(run.sample, **how)
-  rebuild = run.reconstruct if run.sampler.system.reconstruct else None
+  abilities = run.sampler.abilities(run.state)
   return Source(
-    draw, run.sampler.labels, digest, run.protocol(**how), rebuild=rebuild
+    draw, run.sampler.labels, digest, run.protocol(**how), abilities=abilities
   )
 
 
@@ -162,7 +163,7 @@ def score(
     else:
       records[name] = found
   for name, record in evaluator.score(
-    missing, source.draw, source.labels, source.rebuild
+    missing, source.draw, source.labels, source.abilities
   ).items():
     record.protocol.update(source.protocol)
     files[name].parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +218,7 @@ def anchors(
   plain = {
     name: {**spec, "num_samples": 0}
     for name, spec in specs.items()
-    if not metrics.paired(name)
+    if not metrics.needs(name)
     and not {"held_out", "fake_labels"}
     & inspect.signature(metrics.find(name)).parameters.keys()
   }

@@ -16,10 +16,12 @@ FORMATS = (
   | dict.fromkeys(
     "high_quality precision recall density coverage ssim ms_ssim "
     "ms_ssim_real classification_accuracy classification_accuracy_real "
-    "two_sample_accuracy nn_accuracy_real nn_accuracy_fake".split(),
+    "roc_auc two_sample_accuracy nn_accuracy_real nn_accuracy_fake".split(),
     "{:.3f}",
   )
-  | dict.fromkeys("parzen parzen_error psnr".split(), "{:.1f}")
+  | dict.fromkeys("parzen parzen_error psnr elbo kl".split(), "{:.1f}")
+  | dict.fromkeys("importance_bound elbo_error kl_error".split(), "{:.1f}")
+  | dict.fromkeys("importance_bound_error test_error".split(), "{:.1f}")
 )
 # A spread stands behind its value.
 SPREADS = ("_std", "_error")

@@ -4,9 +4,12 @@
 float64 on the host. Two constants stand beside the factory. `ON` says what its
 metric compares: an extractor's "features" or "logits", the "samples" as
 float64 `[N, d]`, or the "images" as they are stored. `BETTER` says of each
-value that has a direction whether "lower" or "higher" is better. `PAIRED =
-True` says that the i-th fake is made of the i-th real. Parameters
+value that has a direction whether "lower" or "higher" is better. Parameters
 named as in `GIVEN` are given by whoever evaluates, not by a config.
+
+A metric of held-out images themselves names in `NEEDS` the ability of a system
+(see `System`) that it measures. It is called with what there should be and with
+what the ability makes of the images: see `NEEDS` below.
 """
 
 import dataclasses
@@ -29,6 +32,15 @@ GIVEN = {
   "held_out": "the test split",
   "held_out_labels": "its int labels",
   "validation": "a split for choosing a hyper-parameter of the metric",
+}
+
+
+# Ability of a system -> what its outcome is compared with.
+NEEDS = {
+  "reconstruct": "the images `[N, H, W, C]`",
+  "classify": "their labels `[N]`",
+  "score": "bool `[N]`, whether an image is of a class that training had",
+  "log_likelihood": "the images",
 }
 
 
@@ -84,9 +96,14 @@ def input_of(name: str) -> str:
   return _module(name).ON
 
 
-def paired(name: str) -> bool:
-  """Returns whether `name` compares each image with its reconstruction."""
-  return getattr(_module(name), "PAIRED", False)
+def needs(name: str) -> str:
+  """Returns the ability that `name` measures: see `NEEDS`; "" for samples."""
+  return getattr(_module(name), "NEEDS", "")
+
+
+def how(name: str) -> tuple[str, ...]:
+  """Returns which hyper-parameters of `name` the ability is given, too."""
+  return getattr(_module(name), "HOW", ())
 
 
 def values_of(name: str) -> list[str]:
@@ -142,6 +159,46 @@ def check(
       )
     arrays.append(array)
   return arrays[0], arrays[1]
+
+
+def check_finite(metric: str, what: str, array: np.ndarray) -> None:
+  """Raises a `UserError` unless each row of `array [N, ...]` is finite."""
+  finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+  if not finite.all():
+    raise errors.UserError(
+      f"{metric}: {np.sum(~finite)} of {len(array)} {what} are not finite"
+    )
+
+
+def check_labels(
+  metric: str, **given: tuple[Any, np.ndarray]
+) -> list[np.ndarray]:
+  """Returns the labels of some samples, int `[N]`, in the order given.
+
+  A factory says itself what a dataset lacks. Whether fakes have labels is known
+  when they are drawn: until then a metric is made without them.
+
+  Args:
+    metric: its name, for the errors.
+    **given: "real", "fake" or "held_out" -> labels and their samples.
+
+  Raises:
+    UserError: fakes have none, or there is not one for each sample.
+  """
+  arrays = []
+  for kind, (labels, samples) in given.items():
+    if labels is None:
+      raise errors.UserError(
+        f"{metric}: the samples have no labels, it needs those of a "
+        "conditional run"
+      )
+    arrays.append(np.asarray(labels))
+    if arrays[-1].shape != (len(samples),):
+      raise errors.UserError(
+        f"{metric}: labels {arrays[-1].shape} must be one for each of the "
+        f"{len(samples)} {kind.replace('_', '-')} samples"
+      )
+  return arrays
 
 
 def check_images(

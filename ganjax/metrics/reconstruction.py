@@ -7,7 +7,7 @@ from ganjax.metrics import ssim
 
 ON = "images"
 BETTER = {"psnr": "higher", "ssim": "higher", "mse": "lower"}
-PAIRED = True  # fake[i] is compared with real[i]: they must be equally many.
+NEEDS = "reconstruct"  # fake[i] is what is left of real[i].
 BLOCK = 10**6  # Pixels at a time.
 
 

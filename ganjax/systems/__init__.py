@@ -11,7 +11,14 @@ import jax
 from ganjax import registry
 
 # What systems share; not a system.
-HELPERS = ("adversarial", "completion", "features", "sampling", "variational")
+HELPERS = (
+  "adversarial",
+  "completion",
+  "features",
+  "refinements",
+  "sampling",
+  "variational",
+)
 
 # By what batch norm normalises while samples are drawn: see `gan.make`.
 STATISTICS = ("running", "batch", "standing")
@@ -44,9 +51,9 @@ class System(NamedTuple):
       None; labels, as in `score`, of what is conditional.
     traverse: `z [z_dim] -> {what changes: z [k, z_dim]}` for pictures of single
       codes, where some have a meaning of their own; or None.
-    log_likelihood: `(state, images, labels=None, draws=1) -> [n]`, a lower
-      bound on the log of each image's density, in nats, from so many draws of
-      z (Burda et al. 2016), or None.
+    log_likelihood: `(state, images, labels=None, draws=50) -> {name: [n]}`,
+      bounds on the log of each image's density in nats, and their parts; of
+      what is sampled so many draws. Or None.
     updates: `(update, place)` one after the other, where a step is nothing but
       them: `update(state, real, key, skip=())` gets the batch at that place
       and the step's key folded with its own place among the updates.
@@ -70,7 +77,7 @@ class System(NamedTuple):
   reconstruct: Callable[..., jax.Array] | None = None
   classify: Callable[..., jax.Array] | None = None
   traverse: Callable[..., Any] | None = None
-  log_likelihood: Callable[..., jax.Array] | None = None
+  log_likelihood: Callable[..., dict[str, jax.Array]] | None = None
   updates: tuple[tuple[Callable[..., Any], int], ...] = ()
   batches_per_step: int = 1
   lazy: Mapping[str, int] = MappingProxyType({})

@@ -16,11 +16,11 @@ import optax
 
 from ganjax import errors, losses, parallel, registry
 from ganjax import state as states
+from ganjax.systems import sampling
+from ganjax.systems.sampling import BATCH
 
 BANK = 64  # Images that samples complete: as many as the sampler's chunk.
 MASKS = registry.Registry("kind of masks")
-# The collection in which batch norm keeps its running statistics.
-BATCH = "batch_stats"
 
 
 @flax.struct.dataclass
@@ -227,12 +227,7 @@ def settle(
     _, stats = fill(parts, nets, images, masks, z, key)
     return {k: v.get(BATCH, {}) for k, v in stats.items()}
 
-  # Batch norm returns m * running + (1 - m) * batch: from 0, with slope m.
-  zeros = jax.tree.map(jnp.zeros_like, running)
-  ones = jax.tree.map(jnp.ones_like, zeros)
-  moved, slope = jax.jvp(update, (zeros,), (ones,))
-  batch = jax.tree.map(lambda x, m: x / (1 - m), moved, slope)
-  new: Any = optax.incremental_update(batch, running, weight)
+  new: Any = sampling.moved(update, running, weight)
   drawn = state.ema if ema and state.ema is not None else None
   nets = drawn or {k: getattr(state, k) for k in before}
   nets = {

@@ -107,14 +107,25 @@ def settle(
     before = net.params, {**net.stats, BATCH: running}
     return adversarial.generate(parts, before, z, labels, key)[1][BATCH]
 
-  # Batch norm returns m * running + (1 - m) * batch: from 0, with slope m.
-  zeros = jax.tree.map(jnp.zeros_like, net.stats[BATCH])
-  ones = jax.tree.map(jnp.ones_like, zeros)
-  moved, slope = jax.jvp(update, (zeros,), (ones,))
-  batch = jax.tree.map(lambda x, m: x / (1 - m), moved, slope)
-  new = optax.incremental_update(batch, net.stats[BATCH], weight)
+  new = moved(update, net.stats[BATCH], weight)
   stats = {**net.stats, BATCH: new}
   return dataclasses.replace(state, **{drawn: net.replace(stats=stats)})
+
+
+def moved(update, running: Any, weight: Any) -> Any:
+  """Returns running statistics moved by `weight` to those of a batch.
+
+  Args:
+    update: running statistics -> those after a batch in training mode.
+    running: statistics, a pytree.
+    weight: 1 for those of the batch alone.
+  """
+  # Batch norm returns m * running + (1 - m) * batch: from 0, with slope m.
+  zeros = jax.tree.map(jnp.zeros_like, running)
+  ones = jax.tree.map(jnp.ones_like, zeros)
+  after, slope = jax.jvp(update, (zeros,), (ones,))
+  batch = jax.tree.map(lambda x, m: x / (1 - m), after, slope)
+  return optax.incremental_update(batch, running, weight)
 
 
 def _drawn(state: GANState, ema: bool) -> str:

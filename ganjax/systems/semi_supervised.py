@@ -63,8 +63,8 @@ def make(
 ) -> System:
   """Returns the GAN whose discriminator is a classifier.
 
-  A step draws as many of the labelled images, with replacement, as its batch
-  has images, whose own labels it never looks at.
+  A step draws as many labelled images, with replacement, as its batch has
+  images, whose own labels it never looks at.
 
   Args:
     generator: see `ganjax.nets`; not a conditional one.
@@ -81,7 +81,7 @@ def make(
       sees; 0.3 in the paper's code for MNIST.
     ema_decay: of the averages of both networks, or step -> decay; 0 for none.
       Samples and classes are those of the averages.
-    precision: of the networks' arithmetic in training, "float32" or "bfloat16".
+    precision: of the networks' arithmetic in training, see `gan.make`.
     axis_name: the mapped axis, or None on one device.
 
   Raises:
@@ -120,9 +120,8 @@ def make(
     axis_name,
     jnp.dtype(precision),
   )
-  # Samples are drawn on one device.
   alone = parts._replace(axis_name=None, dtype=jnp.float32)
-  if axis_name:
+  if axis_name:  # Samples are drawn on one device.
     alone = alone._replace(generator=generator.clone(axis_name=None))
   return System(
     init=functools.partial(init, parts, num_labeled),
@@ -141,8 +140,8 @@ def make(
 def choose(labels: jax.Array, num: int) -> jax.Array:
   """Returns the places `[num]` of the labels `[N]` that are used.
 
-  First the first example of each class, then the second of each, and so on:
-  balanced, as far as the classes reach.
+  The first of each class, then the second of each, and so on: balanced, as far
+  as the classes reach. `init` shuffles before: labels belong to the seed.
   """
   n = len(labels)
   by_class = jnp.argsort(labels, stable=True)
@@ -173,7 +172,8 @@ def init(parts: Parts, num_labeled: int, key: jax.Array, arrays: Any):
       "examples of the training set"
     )
   state: Any = gan.init(parts, key, arrays)
-  chosen = choose(arrays.labels, num_labeled)
+  order = jax.random.permutation(jax.random.fold_in(key, 0), n)
+  chosen = order[choose(arrays.labels[order], num_labeled)]
   memory = dict(images=arrays.images[chosen], labels=arrays.labels[chosen])
   if parts.ema_decay:
     memory["discriminator"] = states.Averaged.create(state.discriminator)

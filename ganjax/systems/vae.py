@@ -6,7 +6,7 @@ the prior of z is N(0, I). Training maximises the evidence lower bound
     ELBO = E_q [log p(x|z)] - KL(q(z|x) || p(z)) <= log p(x),
 
 in nats per image. What a trained one can do is in `variational`, closer bounds
-on log p(x) (`variational.importance_bound`) included.
+on log p(x) (`variational.log_likelihood`) included.
 """
 
 import functools
@@ -128,6 +128,7 @@ def make(
     score=functools.partial(variational.score, alone),
     encode=functools.partial(variational.encode, alone),
     reconstruct=functools.partial(variational.reconstruct, alone),
+    log_likelihood=functools.partial(variational.log_likelihood, alone),
     num_classes=num_classes,
     conditional=bool(num_classes) and getattr(decoder, "conditional", False),
   )

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, parallel
+from ganjax import errors, examples, parallel
 from ganjax import latents as distributions
 from ganjax import state as states
-from ganjax.systems import System
+from ganjax.systems import sampling
 from ganjax.systems.sampling import BATCH
 
 # Draws of z behind a score.
@@ -167,12 +167,7 @@ def settle(
     apply = functools.partial(states.forward, parts.decoder, key=key)
     return apply(net.params, stats, z, labels)[1][BATCH]
 
-  # Batch norm returns m * running + (1 - m) * batch: from 0, with slope m.
-  zeros = jax.tree.map(jnp.zeros_like, net.stats[BATCH])
-  ones = jax.tree.map(jnp.ones_like, zeros)
-  moved, slope = jax.jvp(update, (zeros,), (ones,))
-  fresh = jax.tree.map(lambda x, m: x / (1 - m), moved, slope)
-  new = optax.incremental_update(fresh, net.stats[BATCH], weight)
+  new = sampling.moved(update, net.stats[BATCH], weight)
   net = dataclasses.replace(net, stats={**net.stats, BATCH: new})
   if ema and state.ema:
     return dataclasses.replace(state, ema={**state.ema, "decoder": net})
@@ -234,12 +229,7 @@ def importance_bound(
 
   log 1/k sum_i p(x, z_i) / q(z_i|x) with k draws of each posterior (Burda et
   al. 2016, equation 8): in the mean the ELBO at k = 1, it rises with k to
-  log p(x). Of a trained run:
-
-      stored, system = run.sampler.stored, run.sampler.system
-      importance_bound(
-        parts_of(system), run.state, stored.to_network(images), key, k=50
-      )
+  log p(x).
 
   Args:
     parts: of the system.
@@ -269,16 +259,25 @@ def importance_bound(
   return jax.nn.logsumexp(log_weights, axis=1) - math.log(k)
 
 
-def parts_of(system: System) -> Parts:
-  """Returns what the VAE `system` is made of, outside of training.
+def log_likelihood(
+  parts: Parts, state: VAEState, images, labels=None, draws: int = 50
+) -> dict[str, jax.Array]:
+  """Returns bounds on log p(x) in nats of each image, `[n]`, and the parts.
 
-  Raises:
-    UserError: it is not a VAE.
+  `elbo`, of which `kl` is the exact KL term, and `importance_bound` of so many
+  draws. All randomness is fixed. If training draws pixels as 0 or 1 these are
+  drawn so, too, once.
   """
-  arguments = getattr(system.score, "args", ())
-  if not (arguments and isinstance(arguments[0], Parts)):
-    raise errors.UserError("this system is no VAE: it has no bound on log p(x)")
-  return arguments[0]
+  if parts.binarize:
+    keys = parallel.example_keys(jax.random.key(1), len(images), None)
+    images = examples.draw(jax.random.uniform, keys, images) < images
+    images = images.astype(jnp.float32)
+  key = jax.random.key(0)
+  return dict(
+    elbo=score(parts, state, images, labels),
+    kl=kl_divergence(*posterior(parts, state, images, labels)),
+    importance_bound=importance_bound(parts, state, images, key, draws, labels),
+  )
 
 
 def _net(state: VAEState, name: str, ema: bool = True) -> Any:
