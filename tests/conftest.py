@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import jax
 import pytest
 
+from ganjax import report
 from ganjax.extractors import classifier
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -45,3 +46,9 @@ def optimised_classifiers():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(classifier, "_train", optimised)
     yield
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+  """Runs draw nothing at their end: it takes longer than a small run."""
+  monkeypatch.setattr(report, "figures", lambda *_: {})

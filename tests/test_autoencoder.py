@@ -15,6 +15,8 @@ from ganjax.data import digits
 from ganjax.systems import autoencoder
 from ganjax.train import train
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SHAPE = (8, 8, 1)
 IMAGES = digits.load("train", size=8).images[:40]
 UNIT = IMAGES / np.float32(255)

@@ -23,6 +23,8 @@ from ganjax import (
 from ganjax import run as runs
 from ganjax.systems import bigan
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SHAPE = (8, 8, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (40, *SHAPE), np.uint8)
 

@@ -7,6 +7,8 @@ import pytest
 from ganjax import configs, errors, parallel
 from ganjax.train import make_step, train
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 ONE = jax.devices()[:1]
 
 

@@ -11,6 +11,8 @@ from ganjax.evaluate import __main__ as command
 from ganjax.evaluate import protocols, sources, table
 from ganjax.extractors import classifier
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture
 def fits(monkeypatch):

@@ -91,8 +91,13 @@ def test_smoke(name, tmp_path, monkeypatch, capsys):
   assert main.main([*argv, "--config.batch_size=8"]) == 0
   assert "curves.png" in capsys.readouterr().out
   assert len(ganjax.load(tmp_path).sample(3)) == 3
-  # The same workdir again has nothing left to do but to report.
-  assert main.main([*argv, "--config.batch_size=8"]) == 0
+
+
+def test_a_finished_run_has_nothing_left_but_to_report(tmp_path, capsys):
+  argv = ["main", "--config=toy_ring:smoke", f"--workdir={tmp_path}"]
+  for _ in range(2):
+    assert main.main(argv) == 0
+    assert "curves.png" in capsys.readouterr().out
   assert ganjax.load(tmp_path).step == 2
 
 

@@ -14,6 +14,8 @@ import ganjax
 from ganjax import errors, health, logs, losses, main, parallel, report
 from ganjax.train import train
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 LOG3 = math.log(3.0)
 # D(x) of 1/2 and 3/4, D(G(z)) of 1/4 and 3/4.
 REAL = jnp.array([0.0, LOG3])

@@ -22,6 +22,8 @@ from ganjax import (
 from ganjax import run as runs
 from ganjax.systems import completion, inpainting
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SHAPE = (8, 8, 2)
 IMAGES = np.random.RandomState(0).randint(0, 256, (40, *SHAPE), np.uint8)
 WIDTH = dict(width=4)

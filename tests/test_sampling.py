@@ -28,6 +28,8 @@ from ganjax.nets import layers, norms
 from ganjax.sampler import CHUNK, STANDING_SEED, Sampler
 from ganjax.systems import STATISTICS, gan
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 class Generator(nn.Module):
   """Points 3 + 2 z + label, normalised; counts its passes in `spectral`."""

@@ -22,6 +22,8 @@ from ganjax import (
 )
 from ganjax.train import train
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 def cosine(init_value, end_value, decay_steps=4.0) -> dict[str, Any]:
   return dict(

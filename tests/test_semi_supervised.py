@@ -12,6 +12,8 @@ from ganjax import checkpoint, data, errors, nets, optimizers, parallel
 from ganjax import run as runs
 from ganjax.systems import adversarial, semi_supervised
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SHAPE = (8, 8, 1)
 N, K = 40, 4
 IMAGES = np.random.RandomState(0).rand(N, *SHAPE).astype(np.float32)

@@ -43,6 +43,7 @@ def without_speed(history):
   ]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
   """Three steps, a new start, three more: state, log, pictures, scores."""
   half = train(config(num_steps=3, batch_size=480), tmp_path, ONE)
@@ -59,6 +60,7 @@ def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_resumed_run_remembers(tmp_path, monkeypatch):
   """Spectral vectors, controllers, means, the phase of lazy penalties."""
   monkeypatch.setattr(report, "show", lambda *_: None)
@@ -97,6 +99,7 @@ def test_a_resumed_run_remembers(tmp_path, monkeypatch):
   np.testing.assert_allclose(ours[-1]["d_sigma_max"], largest, rtol=0.02)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_different_seed_is_a_different_run(unbroken, tmp_path):
   other = train(config(num_steps=1, batch_size=480, seed=1), tmp_path, ONE)
   assert other.history()[0]["d_loss"] != unbroken.history()[0]["d_loss"]
@@ -179,6 +182,7 @@ def test_a_workdir_of_another_config_is_refused(unbroken):
     train(other, unbroken.workdir, ONE)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_diverged_run_stops_and_saves_nothing_bad(tmp_path):
   changes = config(num_steps=50)
   changes.g_opt.learning_rate = 1e30
@@ -198,6 +202,7 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     assert checkpoints.steps() == [1]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_several_devices_train_too(tmp_path):
   trained = train(config(num_steps=2), tmp_path, jax.devices()[:2])
   assert trained.history()[-1]["step"] == 2
@@ -212,6 +217,7 @@ def test_state_shapes_are_known_without_running(unbroken):
     assert x.shape == y.shape and x.dtype == y.dtype
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_images_without_labels_train_without_scores(tmp_path, capsys):
   for i in range(20):
     pixels = np.full((9, 12), 10 * i, np.uint8)
@@ -224,6 +230,7 @@ def test_images_without_labels_train_without_scores(tmp_path, capsys):
   assert trained.sample(2).shape == (2, 16, 16, 3)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_generator_starts_from_another_runs(tmp_path):
   """2014's second stage: new layers in front of a trained generator."""
   spec = configs.load("digits_mlp:smoke")

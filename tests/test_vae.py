@@ -13,6 +13,8 @@ from ganjax import configs, data, errors, nets, optimizers, parallel, report
 from ganjax.systems import vae
 from ganjax.train import train
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SHAPE = (8, 8, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (24, *SHAPE), np.uint8)
 
