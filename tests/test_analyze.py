@@ -40,6 +40,7 @@ NAMES = [
   "interpolation",
   "neighbours",
   "spectrum",
+  "traversal",
   "truncation",
 ]
 
@@ -93,7 +94,7 @@ def subject(real, held_out, fake, conditional=False, num_classes=3, **how):
     return np.float32(z / np.linalg.norm(z, axis=1, keepdims=True))
 
   system = types.SimpleNamespace(
-    conditional=conditional, num_classes=num_classes
+    conditional=conditional, num_classes=num_classes, traverse=None
   )
   run: Any = types.SimpleNamespace(
     sample=sample,
@@ -341,7 +342,7 @@ def test_pictures_of_points_and_why_there_are_no_others(workdir, stub, capsys):
   lines = dict(
     line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()
   )
-  for name in ("classes", "neighbours", "spectrum"):
+  for name in ("classes", "neighbours", "spectrum", "traversal"):
     assert lines[name] == "not drawn: needs images, and this run makes points"
   assert lines["truncation"].startswith("not drawn: truncation needs a run")
   assert "spherical ones would leave the cube" in lines["interpolation"]

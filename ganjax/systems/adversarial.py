@@ -18,6 +18,8 @@ from ganjax import examples, health, losses, parallel
 from ganjax import state as states
 from ganjax.augment import Augmentation
 from ganjax.penalties import Penalty, View
+from ganjax.systems import refinements
+from ganjax.systems.refinements import penalise, recognise
 
 
 @flax.struct.dataclass
@@ -43,7 +45,8 @@ class GANState:
 class Parts(NamedTuple):
   """What the steps are made of; `noise_std` is step -> number, or None.
 
-  `ema_decay` may be a function of the step, too.
+  `ema_decay` may be a function of the step, too. Of the last three see
+  `refinements`: what is None is not done.
   """
 
   generator: nn.Module
@@ -58,6 +61,9 @@ class Parts(NamedTuple):
   noise_std: Callable[[Any], Any] | None
   axis_name: str | None
   dtype: Any = jnp.float32
+  top_k: Callable[[Any], Any] | None = None
+  latent_step: refinements.LatentStep | None = None
+  recogniser: Callable[..., refinements.Extras] | None = None
 
   def at(self, step) -> "Parts":
     """Returns the parts whose numbers of schedules are those of a step."""
@@ -135,42 +141,6 @@ def judge_both(
   return gather(real_logits), gather(fake_logits), stats
 
 
-def penalise(
-  parts: Parts, player: str, skip, view: View, memory: dict
-) -> tuple[jax.Array, dict, dict]:
-  """Returns the sum of a player's penalties, the new memory, their values.
-
-  Args:
-    parts: of the system.
-    player: "discriminator" or "generator".
-    skip: names of the penalties that rest in this step.
-    view: of this player's loss.
-    memory: of the state.
-  """
-  total, metrics = jnp.float32(0), {}
-  for i, (name, penalty) in enumerate(parts.penalties.items()):
-    function = getattr(penalty, player)
-    metric = metric_name(name, penalty, player)
-    if function is None:
-      continue
-    if name in skip:  # Its last value stands in the log.
-      metrics[metric] = memory[metric]
-      continue
-    own = jax.vmap(functools.partial(jax.random.fold_in, data=i))(view.keys)
-    value, remembered = function(view._replace(keys=own), memory.get(name))
-    total += penalty.every * value
-    metrics[metric] = view.mean(value)
-    new = {name: remembered, metric: metrics[metric]}
-    memory = memory | {k: new[k] for k in new if k in memory}
-  return total, memory, metrics
-
-
-def metric_name(name: str, penalty: Penalty, player: str) -> str:
-  """Returns `penalty_r1`, or `penalty_x_d` where both players have one."""
-  both = penalty.discriminator is not None and penalty.generator is not None
-  return f"penalty_{name}_{player[0]}" if both else f"penalty_{name}"
-
-
 def look(
   parts: Parts, state: GANState, real, fake, z, keys: StepKeys, params, d, g
 ) -> View:
@@ -215,6 +185,28 @@ def generate(parts: Parts, net, z, labels, key, iterate=False):
   )
 
 
+def move(parts: Parts, state: GANState, real, z, keys: StepKeys, d, g):
+  """Returns z `[n, z_dim]` as both players use it, and what that costs."""
+  if parts.latent_step is None:
+    return z, {}
+
+  def score(z):
+    images, _ = generate(parts, g, z, real.labels, keys.generator)
+    return judge(parts, state, d, images, real.labels, keys.fake)[0]
+
+  return parts.latent_step(score, z)
+
+
+def control(parts: Parts, memory: dict, metrics: dict, n: int):
+  """Returns the memory after D judged n reals, and the augmentation's p."""
+  if "augment" not in memory:
+    return memory, {}
+  sign = 2 * metrics["d_real_accuracy"] - 1
+  now = parts.augment.update(memory["augment"], sign, n)
+  p = parts.augment.probability(now)
+  return memory | {"augment": now}, {"augment_p": p}
+
+
 def d_step(
   parts: Parts, state: GANState, real: Any, key: jax.Array, skip=()
 ) -> tuple[states.NetState, dict, dict[str, jax.Array]]:
@@ -223,17 +215,23 @@ def d_step(
   keys = StepKeys(*jax.random.split(key, 5))
   player = state.discriminator
   g = state.generator.params, state.generator.stats
-  z = draw(parts, real, keys)
-  fake, _ = generate(parts, g, z, real.labels, keys.generator)
+  z, how = draw(parts, real, keys), (real.labels, keys.generator)
+  fake, _ = generate(parts, g, z, *how)
 
   def loss_fn(params):
-    real_logits, fake_logits, stats = judge_both(
-      parts, state, params, real, fake, keys, iterate=True
+    d = params, player.stats
+    moved, extras = move(parts, state, real, z, keys, d, g)
+    seen = fake if moved is z else generate(parts, g, moved, *how)[0]
+    see = recognise(parts.recogniser, params, moved, judge_both)
+    (real_logits, fake_logits, stats), more = see(
+      parts, state, params, real, seen, keys, iterate=True
     )
     loss = parts.loss.discriminator(real_logits, fake_logits)
     d = params, stats
-    view = look(parts, state, real, fake, z, keys, params, d, g)
-    extra, *rest = penalise(parts, "discriminator", skip, view, state.memory)
+    view = look(parts, state, real, seen, moved, keys, params, d, g)
+    extra, *rest = penalise(
+      parts.penalties, "discriminator", skip, view, state.memory, extras | more
+    )
     return loss + extra, (loss, stats, real_logits, fake_logits, *rest)
 
   grads, aux = jax.grad(loss_fn, has_aux=True)(player.params)
@@ -243,14 +241,8 @@ def d_step(
   metrics |= health.of_logits(parts.loss, real_logits, fake_logits)
   metrics |= health.of_images(real.images, fake, parts.axis_name)
   metrics |= health.of_stats("d", stats) | values
-  if "augment" in memory:
-    memory = memory | {
-      "augment": parts.augment.update(
-        memory["augment"], 2 * metrics["d_real_accuracy"] - 1, len(real_logits)
-      )
-    }
-    metrics["augment_p"] = parts.augment.probability(memory["augment"])
-  return player.update(parts.d_opt, grads, stats), memory, metrics
+  memory, more = control(parts, memory, metrics, len(real_logits))
+  return player.update(parts.d_opt, grads, stats), memory, metrics | more
 
 
 def g_step(
@@ -264,16 +256,20 @@ def g_step(
   z = draw(parts, real, keys)
 
   def loss_fn(params):
-    fake, stats = generate(
-      parts, (params, player.stats), z, real.labels, keys.generator, True
-    )
-    real_logits, fake_logits, _ = judge_both(
+    g = params, player.stats
+    moved, extras = move(parts, state, real, z, keys, d, g)
+    fake, stats = generate(parts, g, moved, real.labels, keys.generator, True)
+    see = recognise(parts.recogniser, d[0], moved, judge_both)
+    (real_logits, fake_logits, _), more = see(
       parts, state, d[0], real, fake, keys
     )
+    fake_logits = refinements.best(parts.top_k, fake_logits, state.step)
     loss = parts.loss.generator(real_logits, fake_logits)
     g = params, stats
-    view = look(parts, state, real, fake, z, keys, params, d, g)
-    extra, *rest = penalise(parts, "generator", skip, view, state.memory)
+    view = look(parts, state, real, fake, moved, keys, params, d, g)
+    extra, *rest = penalise(
+      parts.penalties, "generator", skip, view, state.memory, extras | more
+    )
     return loss + extra, (loss, stats, real_logits, fake_logits, *rest)
 
   grads, aux = jax.grad(loss_fn, has_aux=True)(player.params)

@@ -13,7 +13,7 @@ from ganjax import errors, latents, losses
 from ganjax import state as states
 from ganjax.augment import AUGMENTATIONS, Augmentation
 from ganjax.penalties import Penalty
-from ganjax.systems import STATISTICS, System, adversarial, sampling
+from ganjax.systems import STATISTICS, System, refinements, sampling
 from ganjax.systems.adversarial import GANState, Parts, d_step, g_step
 
 
@@ -36,6 +36,11 @@ def make(
   instance_noise_steps: int = 0,
   ema_decay: float | Callable[[Any], Any] = 0.0,
   statistics: str = "running",
+  top_k: float = 1.0,
+  top_k_steps: int = 0,
+  latent_step: float = 0.0,
+  latent_damping: float = 5.0,
+  latent_weight: float = 300.0,
   precision: str = "float32",
   axis_name: str | None = None,
 ) -> System:
@@ -68,10 +73,52 @@ def make(
       as the relativistic GAN's code draws (in batches of 100). "standing": the
       mean of those of 16 chunks, all classes in turn, drawn with the samples'
       weights and truncation (Brock et al. 2019, appendix C.1: of about 100).
+    top_k: the share of the fakes that count for G in the end, those that D
+      finds most real (Sinha et al. 2020; theirs is 0.5); 1 for all.
+    top_k_steps: over which that share falls from 1, see
+      `refinements.share_schedule`; 0 to begin with it.
+    latent_step: how far z goes towards what D takes for real before either
+      player's update, see `refinements.LatentStep` (LOGAN, Wu et al. 2019;
+      theirs is 0.9); 0 for not at all. Samples are drawn without it.
+    latent_damping: of that step.
+    latent_weight: of its squared length in both losses.
     precision: of the networks' arithmetic in training, "float32" or
       "bfloat16". Parameters, their averages, statistics, losses and what is
       made of gradients are float32 in both, and so are samples.
     axis_name: the mapped axis, or None on one device.
+
+  Raises:
+    UserError: settings that exclude each other.
+  """
+  applied = {k: p for k, p in (penalties or {}).items() if p.every}
+  parts = Parts(
+    generator,
+    discriminator,
+    losses.smooth(loss, label_smoothing),
+    g_opt,
+    d_opt,
+    applied,
+    augment or AUGMENTATIONS["none"](),
+    functools.partial(latents.LATENTS.find(latent), z_dim=z_dim),
+    ema_decay,
+    noise_std(instance_noise, instance_noise_steps),
+    axis_name,
+    jnp.dtype(precision),
+    refinements.share_schedule(top_k, top_k_steps),
+    refinements.latent_step(latent_step, latent_damping, latent_weight, latent),
+  )
+  order = d_steps_per_g_step, simultaneous
+  return assemble(parts, *order, generator_real, statistics)
+
+
+def assemble(
+  parts: Parts,
+  d_steps_per_g_step: int = 1,
+  simultaneous: bool = False,
+  generator_real: str = "fresh",
+  statistics: str = "running",
+) -> System:
+  """Returns the system of its parts; the others are arguments of `make`.
 
   Raises:
     UserError: settings that exclude each other.
@@ -85,27 +132,15 @@ def make(
     raise errors.unknown("generator_real", generator_real, ("fresh", "same"))
   if statistics not in STATISTICS:
     raise errors.unknown("statistics", statistics, STATISTICS)
-  applied = {k: p for k, p in (penalties or {}).items() if p.every}
-  parts = Parts(
-    generator,
-    discriminator,
-    losses.smooth(loss, label_smoothing),
-    g_opt,
-    d_opt,
-    applied,
-    augment or AUGMENTATIONS["none"](),
-    functools.partial(latents.LATENTS.find(latent), z_dim=z_dim),
-    ema_decay,
-    _noise_std(instance_noise, instance_noise_steps),
-    axis_name,
-    jnp.dtype(precision),
-  )
+  generator = parts.generator
   # Samples are drawn on one device.
   alone = parts._replace(axis_name=None, dtype=jnp.float32)
-  if axis_name:
-    alone = alone._replace(generator=generator.clone(axis_name=None))
+  if parts.axis_name:
+    one: Any = generator.clone(axis_name=None)  # pyright: ignore
+    alone = alone._replace(generator=one)
   num_classes = getattr(generator, "num_classes", 0)
-  fresh = generator_real == "fresh" and loss.generator_uses_real
+  fresh = generator_real == "fresh" and parts.loss.generator_uses_real
+  lazy = {k: p.every for k, p in parts.penalties.items() if p.every > 1}
   return System(
     init=functools.partial(init, parts),
     train_step=make_train_step(parts, d_steps_per_g_step, simultaneous),
@@ -114,17 +149,17 @@ def make(
     latents=functools.partial(sampling.latents, alone),
     decode=functools.partial(sampling.decode, alone),
     score=functools.partial(sampling.score, alone),
-    networks=dict(generator=generator, discriminator=discriminator),
+    networks=dict(generator=generator, discriminator=parts.discriminator),
     updates=() if simultaneous else make_updates(parts, d_steps_per_g_step),
     batches_per_step=d_steps_per_g_step + (fresh and not simultaneous),
-    lazy={k: p.every for k, p in applied.items() if p.every > 1},
+    lazy=lazy,
     statistics=statistics,
     num_classes=num_classes,
     conditional=bool(num_classes) and getattr(generator, "conditional", False),
   )
 
 
-def _noise_std(start: float, steps: int):
+def noise_std(start: float, steps: int):
   """Returns step -> standard deviation, or None where there is no noise."""
   if not start:
     return None
@@ -156,7 +191,7 @@ def init(parts: Parts, key: jax.Array, arrays: Any) -> GANState:
       memory[name] = penalty.memory
     for player in ("discriminator", "generator") * (penalty.every > 1):
       if getattr(penalty, player) is not None:
-        memory[adversarial.metric_name(name, penalty, player)] = 0.0
+        memory[refinements.metric_name(name, penalty, player)] = 0.0
   memory = jax.tree.map(jnp.float32, memory)
   return GANState(jnp.int32(0), generator, discriminator, ema, memory)
 
