@@ -29,24 +29,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   adam = dict(name="adam", b1=0.5)
   config = ml_collections.ConfigDict(
     dict(
-      num_steps=10_000,
+      num_steps=5000,
       batch_size=100,
       system=dict(
         name="semi_supervised", num_labeled=100, z_dim=100, instance_noise=0.6
       ),
       dataset=dict(name="tfds", builder="mnist"),
-      generator=dict(name="dcgan", width=32, output_bias=True),
-      encoder=dict(name="dcgan", width=32, norm="none"),
+      generator=dict(name="dcgan", width=16, output_bias=True),
+      encoder=dict(name="dcgan", width=16, norm="none"),
       g_opt=adam | dict(learning_rate=1e-3),
       d_opt=adam | dict(learning_rate=3e-4),
       ema=dict(decay=0.999),
       evals=dict(
-        classes=dict(every=2000),
-        classification_error=dict(every=2000),
-        frechet=dict(every=2000),
+        classes=dict(every=1000),
+        classification_error=dict(every=1000),
+        frechet=dict(every=1000),
       ),
       samples=dict(every=1000, num=100),
-      checkpoint=dict(every=2000, keep=2),
+      checkpoint=dict(every=1000, keep=2),
     )
   )
   config.update({"": {}, "smoke": SMOKE}[arg])

@@ -36,54 +36,44 @@ def classification_accuracy(
     "missing classes", some have no fakes.
 
   Raises:
-    UserError: labels or held-out images are missing; when called with other
-      than N reals and M fakes, with non-finite images, or with no images.
+    UserError: labels or held-out images are missing; when called without
+      labels of the fakes, with other than N reals and M fakes, with non-finite
+      images, or with no images.
   """
   if labels is None or held_out is None or held_out_labels is None:
     raise errors.UserError(
       "classification_accuracy: it needs a dataset with labels and a test split"
     )
-  if fake_labels is None:
-    raise errors.UserError(
-      "classification_accuracy: the samples have no labels, it needs those of "
-      "a conditional run"
-    )
-  labels, fake_labels = np.asarray(labels), np.asarray(fake_labels)
-  held_out, held_out_labels = np.asarray(held_out), np.asarray(held_out_labels)
 
   def metric(real: np.ndarray, fake: np.ndarray) -> metrics.Record:
     name = "classification_accuracy"
     real, fake = metrics.check_images(name, real, fake)
     _, test = metrics.check_images(name, real, held_out)
-    for kind, images, its_labels in (
-      ("real", real, labels),
-      ("fake", fake, fake_labels),
-      ("held-out", test, held_out_labels),
-    ):
-      if its_labels.shape != (len(images),):
-        raise errors.UserError(
-          f"{name}: labels {its_labels.shape} must be one for each of the "
-          f"{len(images)} {kind} images"
-        )
+    real_y, fake_y, test_y = metrics.check_labels(
+      name,
+      real=(labels, real),
+      fake=(fake_labels, fake),
+      held_out=(held_out_labels, test),
+    )
     # The classes are those of the data: a fake of another cannot be right.
-    num_classes = int(max(labels.max(), held_out_labels.max())) + 1
-    if fake_labels.min() < 0 or fake_labels.max() >= num_classes:
+    num_classes = int(max(real_y.max(), test_y.max())) + 1
+    if fake_y.min() < 0 or fake_y.max() >= num_classes:
       raise errors.UserError(
-        f"{name}: the samples have labels from {fake_labels.min()} to "
-        f"{fake_labels.max()}, the dataset has {num_classes} classes"
+        f"{name}: the samples have labels from {fake_y.min()} to "
+        f"{fake_y.max()}, the dataset has {num_classes} classes"
       )
 
     def split(images, labels):
       labels = np.asarray(labels, np.int32)
       return data.Arrays(_as_bytes(images), labels, num_classes)
 
-    test = split(test, held_out_labels)
+    test = split(test, test_y)
     chosen = _some(len(real), len(fake))
-    reals = split(real[chosen], labels[chosen])
+    reals = split(real[chosen], real_y[chosen])
     # The reals are the same at every evaluation: theirs is kept on disk.
     folder = cache.root() / "classifiers"
     of_reals = classifier.fit(reals, test, folder, "some_reals")
-    of_fakes = classifier.trained(split(fake, fake_labels), "the fakes")
+    of_fakes = classifier.trained(split(fake, fake_y), "the fakes")
     logits = np.asarray(of_fakes(test.images).logits)
     return metrics.Record(
       {
@@ -98,7 +88,7 @@ def classification_accuracy(
         "classes": num_classes,
         "classifier": f"ganjax recipe {classifier.RECIPE}",
       },
-      () if np.isin(labels, fake_labels).all() else ("missing classes",),
+      () if np.isin(real_y, fake_y).all() else ("missing classes",),
     )
 
   return metric

@@ -32,28 +32,25 @@ def intra_frechet(labels: Any, fake_labels: Any) -> metrics.Metric:
     class, real or fake, are the same.
 
   Raises:
-    UserError: there are no labels for the reals or for the fakes; when called
-      with other than N reals and M fakes, with a class that has fewer than two
-      reals or two fakes, with fakes of a class without reals, or with
-      non-finite samples.
+    UserError: there are no labels for the reals; when called without labels of
+      the fakes, with other than N reals and M fakes, with a class that has
+      fewer than two reals or two fakes, with fakes of a class without reals,
+      or with non-finite samples.
   """
   if labels is None:
     raise errors.UserError(
       "intra_frechet: this dataset has no labels to tell its classes apart"
     )
-  if fake_labels is None:
-    raise errors.UserError(
-      "intra_frechet: the samples have no labels, it needs those of a "
-      "conditional run"
-    )
-  labels, fake_labels = np.asarray(labels), np.asarray(fake_labels)
 
   def metric(real: np.ndarray, fake: np.ndarray) -> metrics.Record:
     real, fake = metrics.check("intra_frechet", real, fake)
-    _check(real, labels, fake, fake_labels)
+    real_y, fake_y = metrics.check_labels(
+      "intra_frechet", real=(labels, real), fake=(fake_labels, fake)
+    )
+    _check(real_y, fake_y)
     flags, values, counts = set(), [], []
-    for name in np.unique(labels):
-      pair = real[labels == name], fake[fake_labels == name]
+    for name in np.unique(real_y):
+      pair = real[real_y == name], fake[fake_y == name]
       record = frechet.frechet()(*pair)
       values.append(record.values["frechet"])
       counts.append([len(group) for group in pair])
@@ -78,23 +75,11 @@ def intra_frechet(labels: Any, fake_labels: Any) -> metrics.Metric:
   return metric
 
 
-def _check(
-  real: np.ndarray,
-  labels: np.ndarray,
-  fake: np.ndarray,
-  fake_labels: np.ndarray,
-) -> None:
+def _check(labels: np.ndarray, fake_labels: np.ndarray) -> None:
   """Raises a `UserError` unless every class has reals and fakes."""
-  both = ("real", real, labels), ("fake", fake, fake_labels)
-  for kind, samples, names in both:
-    if names.shape != (len(samples),):
-      raise errors.UserError(
-        f"intra_frechet: labels {names.shape} must be one for each of the "
-        f"{len(samples)} {kind} samples"
-      )
   # A class left out would make the mean look better: it is an error instead.
   for name in np.union1d(labels, fake_labels).tolist():
-    for kind, _, names in both:
+    for kind, names in ("real", labels), ("fake", fake_labels):
       num = int(np.sum(names == name))
       if num < 2:
         raise errors.UserError(

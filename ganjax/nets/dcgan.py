@@ -41,12 +41,16 @@ class Generator(nn.Module):
 
   Attributes:
     image_shape: `(H, W, C)`, square.
-    num_classes: unused.
+    num_classes: of the labels, if `conditional`.
     axis_name: the mapped axis, for batch norm.
     width: channels before the last layer; twice as many before each earlier.
     output: the activation of the output.
     output_bias: whether the last layer has a bias: without one (arch 0) an
       even background, as that of digits, is slow to learn.
+    conditional: whether labels matter.
+    conditioning: how. "concatenation": they stand beside z as one-hot vectors
+      (Mirza & Osindero 2014). "batch_norm": they scale and shift, in place of
+      batch norm's scale and bias (de Vries et al. 2017).
   """
 
   image_shape: tuple[int, ...]
@@ -55,16 +59,17 @@ class Generator(nn.Module):
   width: int = 64
   output: str = "tanh"
   output_bias: bool = False
+  conditional: bool = False
+  conditioning: str = "concatenation"
 
   @nn.compact
   def __call__(self, z: jax.Array, labels=None, train: bool = True):
-    """Maps `z [N, z_dim]` to images `[N, H, W, C]`."""
-    del labels
+    """Maps `z [N, z_dim]`, labels `[N]` to images `[N, H, W, C]`."""
     halvings = _num_halvings(self.image_shape)
     size = self.image_shape[0] // 2**halvings
-    norm = functools.partial(
-      norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
-    )
+    norm = self._norm(labels, train)
+    if self.conditioning == "concatenation":
+      z = layers.beside_classes(self, z, labels)
     channels = self.width * 2 ** (halvings - 1)
     # A transposed convolution of a single pixel is a dense layer.
     x = nn.Dense(size**2 * channels, use_bias=False, kernel_init=_init)(z)
@@ -76,13 +81,30 @@ class Generator(nn.Module):
     x = up(self.image_shape[2], use_bias=self.output_bias)(x)
     return layers.ACTIVATIONS.find(self.output)(x)
 
+  def _norm(self, labels, train: bool):
+    """Returns the `() -> layer` of normalisation."""
+    ways = ("concatenation", "batch_norm")
+    if self.conditioning not in ways:
+      raise errors.unknown("conditioning", self.conditioning, ways)
+    labels = layers.condition(self, labels)
+    if labels is None or self.conditioning == "concatenation":
+      return functools.partial(
+        norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
+      )
+
+    def by_label():
+      norm = norms.ConditionalBatchNorm(self.num_classes, self.axis_name)
+      return functools.partial(norm, condition=labels, train=train)
+
+    return by_label
+
 
 class Discriminator(nn.Module):
   """image -> ... -> 4x4 -> logit, leaky ReLU .2.
 
   Attributes:
     image_shape: `(H, W, C)`, square.
-    num_classes: unused.
+    num_classes: of the labels, for whatever goes by them.
     axis_name: the mapped axis, for batch norm.
     width: channels after the first layer; twice as many after each next.
     norm: "batch" (in all layers but the first), "spectral" (of all kernels) or
@@ -95,6 +117,10 @@ class Discriminator(nn.Module):
       channels, and there is one logit for each pack. Packs of a batch of 32
       need a `config.batch_size` of 32 * pack. Penalties on gradients then
       take the norm of a pack's logit with respect to each of its images.
+    conditional: whether labels stand beside the images' channels, as a
+      constant one for each class (Mirza & Osindero 2014).
+    head: "linear", "projection" or "auxiliary", see `layers.head`: another way
+      to go by labels, whether `conditional` or not.
   """
 
   image_shape: tuple[int, ...]
@@ -104,27 +130,34 @@ class Discriminator(nn.Module):
   norm: str = "batch"
   spectral_skip: tuple[str, ...] = ()
   pack: int = 1
+  conditional: bool = False
+  head: str = "linear"
 
   @nn.compact
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` to logits `[N / pack]`."""
-    del labels
+    """Maps images `[N, H, W, C]`, labels `[N]` to logits `[N / pack]`."""
     if self.is_initializing():  # From any number of images.
-      images = jnp.repeat(images, self.pack, axis=0)
+      images, labels = jax.tree.map(
+        lambda x: jnp.repeat(x, self.pack, axis=0), (images, labels)
+      )
     batch = self.norm == "batch"
     batch_norm = functools.partial(
       norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
     )
     wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
-    x = pack(images, self.pack)
+    x = pack(layers.beside_classes(self, images, labels), self.pack)
     for i in range(_num_halvings(self.image_shape)):
       conv = layers.Conv(
         self.width * 2**i, 4, 2, use_bias=not batch, kernel_init=_init
       )
       x = wrap(conv)(x)
       x = jax.nn.leaky_relu(batch_norm()(x) if i and batch else x, 0.2)
-    head = nn.Dense(1, use_bias=not batch, kernel_init=_init)
-    return wrap(head, "head")(layers.flatten(x))[:, 0]
+
+    def linear(features: int, **fields) -> nn.Module:
+      fields = {"use_bias": not batch, **fields}
+      return wrap(nn.Dense(features, kernel_init=_init, **fields), "head")
+
+    return layers.head(self, linear, layers.flatten(x), labels)
 
 
 class Encoder(nn.Module):
@@ -132,11 +165,13 @@ class Encoder(nn.Module):
 
   Attributes:
     image_shape: `(H, W, C)`, square.
-    num_classes: unused.
+    num_classes: of the labels, if `conditional`.
     axis_name: the mapped axis, for batch norm.
     outputs: how many numbers a code has; the system says it.
     width: channels after the first layer; twice as many after each next.
     norm: "batch" (in all layers but the first) or "none".
+    conditional: whether labels stand beside the images' channels, as a
+      constant one for each class.
   """
 
   image_shape: tuple[int, ...]
@@ -145,14 +180,14 @@ class Encoder(nn.Module):
   outputs: int = 1
   width: int = 64
   norm: str = "batch"
+  conditional: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` to `[N, outputs]`."""
-    del labels
+    """Maps images `[N, H, W, C]`, labels `[N]` to `[N, outputs]`."""
     if self.norm not in ("batch", "none"):
       raise errors.unknown("norm", self.norm, ("batch", "none"))
-    x = images
+    x = layers.beside_classes(self, images, labels)
     for i in range(_num_halvings(self.image_shape)):
       x = layers.Conv(self.width * 2**i, 4, 2, kernel_init=_init)(x)
       if i and self.norm == "batch":

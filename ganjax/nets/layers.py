@@ -206,3 +206,94 @@ class ConvTranspose(nn.Module):
 def flatten(x: jax.Array) -> jax.Array:
   """Maps `[N, ...]` to `[N, d]`."""
   return x.reshape(len(x), math.prod(x.shape[1:]))
+
+
+def condition(net: Any, labels: jax.Array | None) -> jax.Array | None:
+  """Returns the labels `[N]` that a net goes by; None if it goes by none.
+
+  Args:
+    net: with the fields `conditional` and `num_classes`.
+    labels: `[N]`, or None.
+
+  Raises:
+    UserError: it goes by labels and has none.
+  """
+  if not net.conditional:
+    return None
+  if labels is None or not net.num_classes:
+    name = type(net).__module__.rpartition(".")[2]
+    raise errors.UserError(
+      f"net {name!r} with conditional=True needs labels: give them, choose a "
+      "dataset that has some, or set conditional=False"
+    )
+  return labels
+
+
+def beside_classes(
+  net: Any, x: jax.Array, labels: jax.Array | None
+) -> jax.Array:
+  """Returns `x [N, ..., C]` and beside it the label as a one-hot vector.
+
+  Mirza & Osindero 2014. Beside an image it is as many channels as there are
+  classes, of which one is 1 everywhere and the others are 0.
+
+  Args:
+    net: see `condition`, as for the errors.
+    x: `[N, ..., C]`.
+    labels: `[N]`, or None.
+
+  Returns:
+    `[N, ..., C + num_classes]`, or x if the net goes by no labels.
+  """
+  labels = condition(net, labels)
+  if labels is None:
+    return x
+  classes = jax.nn.one_hot(labels, net.num_classes, dtype=x.dtype)
+  classes = classes.reshape(len(x), *(1,) * (x.ndim - 2), -1)
+  classes = jnp.broadcast_to(classes, (*x.shape[:-1], net.num_classes))
+  return jnp.concatenate([x, classes], -1)
+
+
+def head(
+  net: Any, linear: Callable, x: jax.Array, labels: jax.Array | None
+) -> jax.Array:
+  """A discriminator's last layer by the name `net.head`: features -> logits.
+
+  "linear"; "projection", which adds the inner product of the features and the
+  label's embedding (Miyato & Koyama 2018); or "auxiliary", which sows
+  `class_logits [N, num_classes]`, too, for a loss that reads them (Odena et
+  al. 2017).
+
+  Args:
+    net: with the fields `head` and `num_classes`; to be called within it.
+    linear: `(features, **fields)` -> a dense layer.
+    x: the features `[N, d]`.
+    labels: `[N]`, or `[N * k]` where a row of x is made of k images; or None.
+
+  Returns:
+    Logits `[N]`.
+
+  Raises:
+    UserError: no such head, or one that needs labels without them.
+  """
+  heads = dict(  # Whether there is what each of them needs.
+    linear=True,
+    projection=net.num_classes > 0 and labels is not None,
+    auxiliary=net.num_classes > 0,
+  )
+  if net.head not in heads:
+    raise errors.unknown("head", net.head, heads)
+  if not heads[net.head]:
+    raise errors.UserError(
+      f"config.discriminator.head={net.head!r} needs labels: give them, "
+      "take a dataset that has some, or set it to 'linear'"
+    )
+  logits = linear(1)(x)[:, 0]
+  if net.head == "projection":
+    classes = jax.nn.one_hot(labels, net.num_classes, dtype=x.dtype)
+    embed = linear(x.shape[-1], use_bias=False, name="embed")
+    logits += (embed(classes.reshape(len(x), -1)) * x).sum(-1)
+  if net.head == "auxiliary":
+    class_logits = linear(net.num_classes, name="classes")(x)
+    net.sow("intermediates", "class_logits", class_logits)
+  return logits

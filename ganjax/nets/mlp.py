@@ -28,7 +28,7 @@ class Generator(nn.Module):
 
   Attributes:
     image_shape: `(H, W, C)`, or `(2,)` for points.
-    num_classes: unused.
+    num_classes: of the labels, if `conditional`.
     axis_name: unused.
     hidden: units of each hidden layer.
     front: units of layers before these: the last makes a z for the rest.
@@ -42,6 +42,7 @@ class Generator(nn.Module):
     sigmoid_bias: where the biases of sigmoid hidden layers start.
     data_bias: start the output's bias where z = 0 gives the mean image of the
       training set (2014: logit of the pixel means); needs a sigmoid output.
+    conditional: whether labels stand beside z, as one-hot vectors.
   """
 
   image_shape: tuple[int, ...]
@@ -56,11 +57,13 @@ class Generator(nn.Module):
   output_nonzero: int = 0
   sigmoid_bias: float = 0.0
   data_bias: bool = True
+  conditional: bool = False
 
   @nn.compact
   def __call__(self, z: jax.Array, labels=None, train: bool = True):
-    """Maps `z [N, z_dim]` to images `[N, *image_shape]`."""
-    del labels, train
+    """Maps `z [N, z_dim]`, labels `[N]` to images `[N, *image_shape]`."""
+    del train
+    z = layers.beside_classes(self, z, labels)
     # All but the front is named as it is without one, so that a net without
     # can be its end.
     for part, units in (("front", self.front), ("", self.hidden)):
@@ -130,7 +133,7 @@ class Discriminator(nn.Module):
 
   Attributes:
     image_shape: `(H, W, C)`, or `(2,)` for points.
-    num_classes: unused.
+    num_classes: of the labels, if `conditional`.
     axis_name: the mapped axis, for dropout.
     hidden: maxout units of each hidden layer.
     pieces: affine pieces of each unit.
@@ -138,6 +141,8 @@ class Discriminator(nn.Module):
     input_dropout: the rate at which pixels are dropped.
     dropout: the rate at which hidden units are dropped.
     init_range: weights start at U(-init_range, init_range).
+    conditional: whether labels stand beside the pixels, as one-hot vectors
+      that are never dropped.
   """
 
   image_shape: tuple[int, ...]
@@ -149,15 +154,16 @@ class Discriminator(nn.Module):
   input_dropout: float = 0.2
   dropout: float = 0.5
   init_range: float = 0.005
+  conditional: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, *image_shape]` to logits `[N]`."""
-    del labels
+    """Maps images `[N, *image_shape]`, labels `[N]` to logits `[N]`."""
     init = layers.uniform_init(self.init_range)
     activation = layers.ACTIVATIONS.find(self.activation)
     drop = layers.Dropout(self.input_dropout, self.axis_name)
     x = drop(layers.flatten(images), train)
+    x = layers.beside_classes(self, x, labels)
     for units in self.hidden:
       x = nn.Dense(units * self.pieces, kernel_init=init)(x)
       x = activation(x.reshape(-1, units, self.pieces).max(-1))
@@ -170,11 +176,12 @@ class Encoder(nn.Module):
 
   Attributes:
     image_shape: `(H, W, C)`, or `(2,)` for points.
-    num_classes: unused.
+    num_classes: of the labels, if `conditional`.
     axis_name: unused.
     outputs: how many numbers a code has; the system says it.
     hidden: units of each hidden layer.
     activation: of the hidden layers, a key of `layers.ACTIVATIONS`.
+    conditional: whether labels stand beside the pixels, as one-hot vectors.
   """
 
   image_shape: tuple[int, ...]
@@ -183,12 +190,13 @@ class Encoder(nn.Module):
   outputs: int = 1
   hidden: tuple[int, ...] = (500, 500)
   activation: str = "relu"
+  conditional: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, *image_shape]` to `[N, outputs]`."""
-    del labels, train
-    x = layers.flatten(images)
+    """Maps images `[N, *image_shape]`, labels `[N]` to `[N, outputs]`."""
+    del train
+    x = layers.beside_classes(self, layers.flatten(images), labels)
     for units in self.hidden:
       x = layers.ACTIVATIONS.find(self.activation)(nn.Dense(units)(x))
     return nn.Dense(self.outputs, name="output")(x)

@@ -215,10 +215,7 @@ class Discriminator(nn.Module):
     norm: "spectral" (of all kernels) or "none".
     spectral_skip: layers without spectral norm: "head", which is all that
       follows the features.
-    head: "linear"; "projection", which adds the inner product of the features
-      and the label's embedding (Miyato & Koyama 2018); or "auxiliary", which
-      sows `class_logits [N, num_classes]`, too, for a loss that reads them
-      (Odena et al. 2017).
+    head: "linear", "projection" or "auxiliary", see `layers.head`.
     pooling: "sum" or "mean" (Gulrajani et al. 2017).
   """
 
@@ -235,7 +232,7 @@ class Discriminator(nn.Module):
   def __call__(self, images: jax.Array, labels=None, train: bool = True):
     """Maps images `[N, H, W, C]`, labels `[N]` to logits `[N]`."""
     del train
-    self._check(labels)
+    self._check()
     wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
     _, channels, num_halvings = plan(self.image_shape)
     x = images
@@ -248,32 +245,12 @@ class Discriminator(nn.Module):
     def linear(features: int, **fields) -> nn.Module:
       return wrap(nn.Dense(features, kernel_init=_xavier, **fields), "head")
 
-    logits = linear(1)(x)[:, 0]
-    if self.head == "projection":
-      classes = jax.nn.one_hot(labels, self.num_classes, dtype=x.dtype)
-      embed = linear(x.shape[-1], use_bias=False, name="embed")
-      logits += (embed(classes) * x).sum(-1)
-    if self.head == "auxiliary":
-      class_logits = linear(self.num_classes, name="classes")(x)
-      self.sow("intermediates", "class_logits", class_logits)
-    return logits
+    return layers.head(self, linear, x, labels)
 
-  def _check(self, labels) -> None:
-    # What each head needs is there.
-    heads = dict(
-      linear=True,
-      projection=self.num_classes > 0 and labels is not None,
-      auxiliary=self.num_classes > 0,
-    )
+  def _check(self) -> None:
     for kind, value, known in (
       ("norm", self.norm, ("spectral", "none")),
       ("pooling", self.pooling, POOLINGS),
-      ("head", self.head, heads),
     ):
       if value not in known:
         raise errors.unknown(kind, value, known)
-    if not heads[self.head]:
-      raise errors.UserError(
-        f"config.discriminator.head={self.head!r} needs labels: give them, "
-        "take a dataset that has some, or set it to 'linear'"
-      )
