@@ -220,7 +220,13 @@ def test_what_is_logged():
   new = infogan.Recognition(5).init(jax.random.key(0), seen)
   q = jax.tree.map(jnp.zeros_like, new["params"])
   q["Dense_1"]["bias"] = wrong[0]
-  found = infogan.recognise(SIZES, 0.5, {"recognition": q}, seen, z)
+  head = nn.Dense(1)
+  judge = functools.partial(
+    head.apply, head.init(jax.random.key(0), seen), seen
+  )
+  q_of = {"recognition": q}
+  logits, found = infogan.recognise(SIZES, 0.5, judge, q_of, z, None)
+  np.testing.assert_array_equal(logits, judge())
   np.testing.assert_allclose(found["category_accuracy"][0], 0.5)
   mean = np.square([0.5, 1, -1, 0]).mean()
   np.testing.assert_allclose(found["code_error"][0], mean, rtol=1e-6)
@@ -232,7 +238,7 @@ def test_what_is_logged():
     "code_error": 0.0,
   }
   q["Dense_1"] = jax.tree.map(lambda x: x[..., :3], q["Dense_1"])
-  only = infogan.recognise((6, 3, 0), 0.5, {"recognition": q}, seen, z)
+  _, only = infogan.recognise((6, 3, 0), 0.5, judge, q_of, z, None)
   assert only.keys() == {"category_loss", "category_accuracy"}
 
 

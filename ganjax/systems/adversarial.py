@@ -63,7 +63,7 @@ class Parts(NamedTuple):
   dtype: Any = jnp.float32
   top_k: Callable[[Any], Any] | None = None
   latent_step: refinements.LatentStep | None = None
-  recogniser: Callable[..., refinements.Extras] | None = None
+  recogniser: Callable[..., tuple[Any, refinements.Extras]] | None = None
 
   def at(self, step) -> "Parts":
     """Returns the parts whose numbers of schedules are those of a step."""
@@ -222,7 +222,7 @@ def d_step(
     d = params, player.stats
     moved, extras = move(parts, state, real, z, keys, d, g)
     seen = fake if moved is z else generate(parts, g, moved, *how)[0]
-    see = recognise(parts.recogniser, params, moved, judge_both)
+    see = recognise(parts.recogniser, params, moved, real.labels, judge_both)
     (real_logits, fake_logits, stats), more = see(
       parts, state, params, real, seen, keys, iterate=True
     )
@@ -259,7 +259,7 @@ def g_step(
     g = params, player.stats
     moved, extras = move(parts, state, real, z, keys, d, g)
     fake, stats = generate(parts, g, moved, real.labels, keys.generator, True)
-    see = recognise(parts.recogniser, d[0], moved, judge_both)
+    see = recognise(parts.recogniser, d[0], moved, real.labels, judge_both)
     (real_logits, fake_logits, _), more = see(
       parts, state, d[0], real, fake, keys
     )

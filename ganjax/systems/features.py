@@ -29,17 +29,59 @@ def watch(
   """
   seen: dict[bool, jax.Array] = {}
 
-  def remember(next_function, args, kwargs, context):
-    layer = context.module
-    if isinstance(layer, nn.Dense) and context.method_name == "__call__":
-      seen[layer.features == 1] = args[0]
-    return next_function(*args, **kwargs)
+  def remember(layer, inputs, output):
+    del output
+    seen[layer.features == 1] = inputs
 
-  with nn.intercept_methods(remember):
-    output = function(*args, **kwargs)
+  output = _spy(remember, function, *args, **kwargs)
   if not seen:
     raise errors.UserError(
       "this discriminator has no features: its last layer is not a dense one"
     )
   found = seen[max(seen)]
   return output, found.reshape(len(found), -1)
+
+
+def watch_classes(
+  function: Callable[..., Any], *args, **kwargs
+) -> tuple[Any, list[jax.Array]]:
+  """Returns `function(*args, **kwargs)` and the class logits `[n, K]` in it.
+
+  Those of an auxiliary head (`nets.layers.head`), of each pass in order.
+
+  Args:
+    function: applies a discriminator any number of times.
+    *args: of the function.
+    **kwargs: of the function.
+
+  Raises:
+    UserError: the discriminator has no such head.
+  """
+  seen: list[jax.Array] = []
+
+  def remember(layer, inputs, output):
+    del inputs
+    if layer.name == "classes":
+      seen.append(output)
+
+  output = _spy(remember, function, *args, **kwargs)
+  if not seen:
+    raise errors.UserError(
+      "config.system.auxiliary_weight needs a discriminator that classifies: "
+      "set config.discriminator.head='auxiliary', or the weight to 0"
+    )
+  return output, seen
+
+
+def _spy(remember, function, *args, **kwargs):
+  """Calls the function; `remember(layer, inputs, output)` of dense layers."""
+
+  def intercept(next_function, args, kwargs, context):
+    output = next_function(*args, **kwargs)
+    if isinstance(context.module, nn.Dense):
+      if context.method_name == "__call__":
+        remember(context.module, args[0], output)
+    return output
+
+  with nn.intercept_methods(intercept):
+    return function(*args, **kwargs)

@@ -41,6 +41,7 @@ def make(
   latent_step: float = 0.0,
   latent_damping: float = 5.0,
   latent_weight: float = 300.0,
+  auxiliary_weight: float = 0.0,
   precision: str = "float32",
   axis_name: str | None = None,
 ) -> System:
@@ -82,6 +83,8 @@ def make(
       theirs is 0.9); 0 for not at all. Samples are drawn without it.
     latent_damping: of that step.
     latent_weight: of its squared length in both losses.
+    auxiliary_weight: of the classes' loss of an AC-GAN, whose discriminator
+      has `head="auxiliary"` (Odena et al. 2017; theirs is 1).
     precision: of the networks' arithmetic in training, "float32" or
       "bfloat16". Parameters, their averages, statistics, losses and what is
       made of gradients are float32 in both, and so are samples.
@@ -106,6 +109,7 @@ def make(
     jnp.dtype(precision),
     refinements.share_schedule(top_k, top_k_steps),
     refinements.latent_step(latent_step, latent_damping, latent_weight, latent),
+    refinements.auxiliary_classifier(auxiliary_weight),
   )
   order = d_steps_per_g_step, simultaneous
   return assemble(parts, *order, generator_real, statistics)

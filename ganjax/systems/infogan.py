@@ -177,18 +177,20 @@ def init(
 def recognise(
   sizes: tuple[int, int, int],
   weight: float,
+  judge: Callable[[], Any],
   params: Any,
-  seen: jax.Array,
   z: jax.Array,
-) -> Extras:
-  """Returns Q's losses of this device's fakes, and how well it guesses.
+  labels: Any,
+) -> tuple[Any, Extras]:
+  """Returns what `judge` returns, and what Q guesses of this device's fakes.
 
   Args:
     sizes: of noise, category and codes.
     weight: of the losses.
+    judge: applies D, to fakes in the end.
     params: of D and Q.
-    seen: D's features of the fakes, `[n, d]`.
     z: of the fakes, `[n, z_dim]`.
+    labels: of no use here.
 
   Returns:
     `category_loss`, the mean of -log Q(category | x) in nats: log K less the
@@ -199,6 +201,8 @@ def recognise(
   Raises:
     UserError: D judges several images at once.
   """
+  del labels
+  output, seen = features.watch(judge)
   if len(seen) != len(z):
     raise errors.UserError(
       "system 'infogan' needs a D of single images: set "
@@ -216,7 +220,7 @@ def recognise(
   if sizes[2]:
     extras["code_loss"] = code_loss(means, codes), weight
     extras["code_error"] = jnp.square(codes - means).mean(), 0.0
-  return extras
+  return output, extras
 
 
 def category_loss(logits: jax.Array, category: jax.Array) -> jax.Array:

@@ -141,24 +141,66 @@ def best(share: Callable[[Any], Any] | None, logits: jax.Array, step):
 
 
 def recognise(
-  recogniser: Callable[..., Extras] | None, params: Any, z: jax.Array, judge
+  recogniser: Callable[..., tuple[Any, Extras]] | None,
+  params: Any,
+  z: jax.Array,
+  labels: Any,
+  judge: Callable[..., Any],
 ) -> Callable[..., tuple[Any, Extras]]:
-  """Returns `judge` such that it also tells what is recognised in the fakes.
+  """Returns `judge` such that it also tells what is recognised in the images.
 
   Args:
-    recogniser: `(params, features [n, d], z [n, z_dim]) -> extras`, or None.
+    recogniser: `(judge, params, z, labels) -> (its output, extras)`, `judge`
+      without arguments; or None.
     params: of the discriminator and of what belongs to it.
-    z: of the fakes.
+    z: of the fakes, `[n, z_dim]`.
+    labels: of reals and fakes, `[n]`, or None.
     judge: applies D once or more; to fakes in the end.
   """
 
   def judge_and_recognise(*args, **kwargs):
     if recogniser is None:
       return judge(*args, **kwargs), {}
-    output, seen = features.watch(judge, *args, **kwargs)
-    return output, recogniser(params, seen, z)
+    now = functools.partial(judge, *args, **kwargs)
+    return recogniser(now, params, z, labels)
 
   return judge_and_recognise
+
+
+def auxiliary_classifier(weight: float) -> Callable[..., Any] | None:
+  """Returns the recogniser of an AC-GAN (Odena et al. 2017), None for 0.
+
+  D learns the class of reals and fakes, G to make images of their class: the
+  mean of both log-likelihoods (L_C, equation 3, halved) times `weight` is added
+  to D's loss and to G's, where that of reals does not matter.
+
+  Raises:
+    UserError: the weight is negative; when called without labels.
+  """
+  if weight < 0:
+    raise errors.UserError(
+      f"config.system.auxiliary_weight={weight} must be 0 or more"
+    )
+
+  def recogniser(judge, params, z, labels):
+    del params, z
+    if labels is None:
+      raise errors.UserError(
+        "config.system.auxiliary_weight needs labels: choose a dataset that "
+        "has some, or set it to 0"
+      )
+    output, logits = features.watch_classes(judge)
+    both = jnp.concatenate([labels] * len(logits))
+    logits = jnp.concatenate(logits).astype(jnp.float32)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, both)
+    right = logits.argmax(1) == both
+    extras: Extras = {
+      "class_loss": (loss.mean(), weight),
+      "class_accuracy": (right.mean(), 0.0),
+    }
+    return output, extras
+
+  return recogniser if weight else None
 
 
 def penalise(
