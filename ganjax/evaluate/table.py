@@ -16,7 +16,8 @@ FORMATS = (
   | dict.fromkeys(
     "high_quality precision recall density coverage ssim ms_ssim "
     "ms_ssim_real classification_accuracy classification_accuracy_real "
-    "roc_auc two_sample_accuracy nn_accuracy_real nn_accuracy_fake".split(),
+    "roc_auc label_accuracy label_accuracy_worst label_accuracy_real "
+    "two_sample_accuracy nn_accuracy_real nn_accuracy_fake".split(),
     "{:.3f}",
   )
   | dict.fromkeys("parzen parzen_error psnr elbo kl".split(), "{:.1f}")
