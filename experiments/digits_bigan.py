@@ -24,21 +24,21 @@ SMOKE = dict(
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the config; `smoke` is two steps of a tiny one."""
   adam = dict(name="adam", b1=0.5)
-  drop = dict(input_dropout=0.0, dropout=0.3)
+  drop = dict(input_dropout=0.0, dropout=0.2)
   config = ml_collections.ConfigDict(
     dict(
       num_steps=6000,
       batch_size=100,
       scaling="unit",
-      system=dict(name="bigan", z_dim=16),
+      system=dict(name="bigan", z_dim=8),
       dataset=dict(name="digits", size=8),
       generator=dict(name="mlp", hidden=(256, 256)),
       encoder=dict(name="mlp", hidden=(256, 256)),
       discriminator=drop | dict(name="mlp", hidden=(128, 128), init_range=0.05),
       loss=dict(name="non_saturating"),
-      g_opt=adam | dict(learning_rate=5e-4),
-      d_opt=adam | dict(learning_rate=1e-4),
-      ema=dict(decay=0.999),
+      g_opt=adam | dict(learning_rate=1e-3),
+      d_opt=adam | dict(learning_rate=5e-4),
+      ema=dict(decay=0.995),
       evals=dict(
         classes=dict(every=1000),
         frechet=dict(every=1000),

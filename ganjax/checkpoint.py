@@ -1,6 +1,15 @@
-"""Checkpoints: Orbax behind one class."""
+"""Checkpoints: Orbax behind one class, and manifests of what it wrote.
 
+Orbax makes a step appear at once and complete, but restores changed bytes
+without a word, and tells of a failed save in the background only when it is
+asked. So a step counts once its manifest is there, which is written last.
+"""
+
+import concurrent.futures
+import contextlib
 import pathlib
+import shutil
+import sys
 from typing import Any
 
 import jax
@@ -8,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from ganjax import errors
+from ganjax import errors, manifest
 
 
 class Checkpoints:
@@ -45,8 +54,9 @@ class Checkpoints:
         )
       )
     policy = checkpoint_managers.AnyPreservationPolicy(policies)
+    self._folder, self._read_only = folder.absolute(), read_only
     self._manager = ocp.CheckpointManager(
-      folder.absolute(),
+      self._folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policy,
         # Without a `best_fn` Orbax does not write the metrics to disk, and
@@ -58,6 +68,9 @@ class Checkpoints:
         enable_async_checkpointing=True,
       ),
     )
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+    # The save under way: its step, and when its manifest will be there.
+    self._saving: tuple[int, concurrent.futures.Future] | None = None
 
   def save(self, step: int, state: Any, values: dict[str, float]) -> None:
     """Saves `state` as `step`; returns once the state may change.
@@ -69,26 +82,70 @@ class Checkpoints:
 
     Raises:
       FloatingPointError: the state is not finite, and was not saved.
-      RuntimeError: nothing was saved.
+      SaveError: this save or the one before failed.
     """
+    self.wait()
     state = jax.tree.map(np.asarray, state)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
       if not np.isfinite(leaf).all():
+        name = jax.tree_util.keystr(path)
         raise FloatingPointError(
-          f"step {step}: {jax.tree_util.keystr(path)} is not finite; the run "
-          f"stopped, and the checkpoints of steps {self.steps()} are good"
+          f"step {step}: {name} is not finite; the checkpoints of steps "
+          f"{self.steps()} are good"
         )
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
-      metrics=values or None,
-    )
+    try:
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+        metrics=values or None,
+      )
+    except Exception as error:  # What the disk's library raises is of no kind.
+      raise self._failed(step, error) from error
     if not saved:
-      raise RuntimeError(f"checkpoint of step {step} was not saved")
+      raise errors.SaveError(
+        f"the checkpoint of step {step} was not written: {self._folder} holds "
+        f"steps {self.steps()}"
+      )
+    self._saving = step, self._pool.submit(self._seal, step, facts_of(state))
+
+  def poll(self) -> None:
+    """Looks whether the save under way has failed; does not wait for it.
+
+    Raises:
+      SaveError: it has.
+    """
+    if self._saving and self._saving[1].done():
+      self.wait()
+
+  def wait(self) -> None:
+    """Waits for the save under way; raises as `poll`."""
+    if self._saving is None:
+      return
+    (step, future), self._saving = self._saving, None
+    try:
+      future.result()
+    except Exception as error:
+      raise self._failed(step, error) from error
+
+  def _seal(self, step: int, leaves: dict[str, Any]) -> None:
+    """Waits until Orbax is done, and writes the manifest."""
+    self._manager.wait_until_finished()
+    manifest.write(self._folder / str(step), leaves)
+
+  def _failed(self, step: int, reason: object) -> errors.SaveError:
+    # What Orbax believes of this step would keep it from saving it again.
+    shutil.rmtree(self._folder / str(step), ignore_errors=True)
+    self._manager.reload()
+    text = " ".join(str(reason).split())[:300]
+    return errors.SaveError(
+      f"the checkpoint of step {step} could not be written: {text}; good are "
+      f"those of steps {self.steps()}, from which the same command resumes"
+    )
 
   def steps(self) -> list[int]:
-    """Returns the saved steps, ascending."""
-    return sorted(self._manager.all_steps())
+    """Returns the steps whose checkpoints are finished, ascending."""
+    steps = sorted(self._manager.all_steps())
+    return [s for s in steps if manifest.exists(self._folder / str(s))]
 
   def best(self) -> int:
     """Returns the step with the best value so far.
@@ -96,12 +153,51 @@ class Checkpoints:
     Raises:
       UserError: none of the saved steps has been scored.
     """
+    self.wait()
     step = self._manager.best_step()
     if step is None:
-      raise errors.UserError(
-        f"no checkpoint in {self._manager.directory} has a score yet"
-      )
+      raise errors.UserError(f"no checkpoint in {self._folder} has a score yet")
     return step
+
+  def resume(self, like: Any) -> tuple[int, Any]:
+    """Returns the newest intact step and its state, or 0 and None.
+
+    What is damaged or was not finished is renamed, and said; of each kind one
+    is kept.
+
+    Args:
+      like: as for `restore`.
+
+    Raises:
+      UserError: there are checkpoints and none is intact.
+    """
+    self.wait()
+    found, problems = 0, {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      folder = self._folder / str(step)
+      if not (problem := manifest.problem(folder)):
+        found = step
+        break
+      problems[folder] = f"the checkpoint of step {step} {problem}"
+    # A kill leaves one that is not finished; more are of something else.
+    if not found and (len(problems) > 1 or any(map(manifest.exists, problems))):
+      raise errors.UserError(
+        f"no checkpoint in {self._folder} is intact: "
+        f"{'; '.join(problems.values())}. Restore a copy of one, or give "
+        "another --workdir to begin anew"
+      )
+    for folder, problem in problems.items():
+      self._set_aside(folder, problem)
+    return found, self.restore(like, found) if found else None
+
+  def _set_aside(self, folder: pathlib.Path, problem: str) -> None:
+    """Renames a step so that it counts no more, and says so."""
+    why = "damaged" if manifest.exists(folder) else "unfinished"
+    for old in self._folder.glob(f"*.{why}"):
+      shutil.rmtree(old, ignore_errors=True)
+    aside = folder.rename(folder.with_name(f"{folder.name}.{why}"))
+    self._manager.reload()
+    print(f"warning: {problem}; it is now {aside.name}", file=sys.stderr)
 
   def restore(self, like: Any, step: int | None = None) -> Any:
     """Returns a saved state as host arrays.
@@ -111,17 +207,23 @@ class Checkpoints:
       step: which one; the newest if None.
 
     Raises:
-      UserError: there is no such step.
+      UserError: there is no such step, it is damaged, or its leaves are not
+        those of `like`.
     """
     steps = self.steps()
     if step is None:
       step = max(steps, default=None)
-    if step not in steps:
+    if step is None or step not in steps:
       wanted = "" if step is None else f" of step {step}"
       raise errors.UserError(
-        f"no checkpoint{wanted} in {self._manager.directory}; "
+        f"no checkpoint{wanted} in {self._folder}; "
         f"there are: {', '.join(map(str, steps)) or 'none'}"
       )
+    name, folder = f"the checkpoint of step {step}", self._folder / str(step)
+    if problem := manifest.problem(folder):
+      raise errors.UserError(f"{name} {problem}")
+    if difference := manifest.difference(folder, facts_of(like)):
+      raise errors.UserError(f"{name} does not fit: {difference}")
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     restored = self._manager.restore(
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
@@ -134,5 +236,20 @@ class Checkpoints:
 
   def __exit__(self, *exception: object) -> None:
     """Waits for the last save; raises what went wrong in it."""
-    self._manager.wait_until_finished()
+    try:
+      self.wait()
+    except errors.SaveError:
+      with contextlib.suppress(Exception):  # It tells of the same again.
+        self._manager.close()
+      raise
+    finally:
+      self._pool.shutdown()
     self._manager.close()
+
+
+def facts_of(tree: Any) -> dict[str, manifest.Facts]:
+  """Returns the type and the shape of each leaf by its path."""
+  return {
+    jax.tree_util.keystr(path): (str(np.dtype(leaf.dtype)), list(leaf.shape))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -48,9 +48,10 @@ DEFAULTS = dict(
   stop_when="",
   start_from="",
   leave_out=(),
+  on_nan="raise",
   ema=dict(decay=0.0, half_life=0.0),
   samples=dict(every=1000, num=64),
-  checkpoint=dict(every=1000, keep=3, best=""),
+  checkpoint=dict(every=1000, keep=3, best="", retries=0),
 )
 
 # The parts that a system's `make` may ask for, by the section that names them.
@@ -86,6 +87,7 @@ GIVEN = (
 GIVEN |= {"axis_name", "d_steps_per_g_step", "ema_decay", "penalties"}
 GIVEN |= {"precision", "scaling", "outputs", "train", "test", *metrics.GIVEN}
 PRECISIONS = ("float32", "bfloat16")
+ON_NAN = ("raise", "rollback")
 # Sections whose numbers may follow schedules over generator steps.
 SCHEDULED = {*OPTIMIZERS, "augment", "penalties"}
 # Where a factory `get` takes arguments beside those of what is named.
@@ -167,8 +169,9 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
       "config.ema.decay and config.ema.half_life exclude each other: set one "
       "of them to 0"
     )
-  if result["precision"] not in PRECISIONS:
-    raise errors.unknown("config.precision", result["precision"], PRECISIONS)
+  for key, known in ("precision", PRECISIONS), ("on_nan", ON_NAN):
+    if result[key] not in known:
+      raise errors.unknown(f"config.{key}", result[key], known)
   best = result["checkpoint"]["best"]
   values = [v for name in result["evals"] for v in metrics.values_of(name)]
   if best and best not in values:

@@ -1,4 +1,4 @@
-"""The one error that a user is shown without a traceback."""
+"""Errors that a user is shown without a traceback."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 class UserError(ValueError):
   """A mistake in what the user gave; its text says what to do instead."""
+
+
+class SaveError(RuntimeError):
+  """A run could not be written to disk; its text says what was lost."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:

@@ -62,6 +62,7 @@ class Log:
 
     self.images_per_step = images_per_step
     self.note = ""
+    self._torn, self._warned = False, set[str]()
     self._num_steps = num_steps
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -91,8 +92,10 @@ class Log:
     self._show()
     if self._live is not None:
       self._live.stop()
-    self._file.close()
-    self._events.close()
+    with contextlib.suppress(OSError):
+      self._file.close()
+    if self._can_write_events():
+      self._events.close()
 
   def write(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Appends a row to `metrics.jsonl`, and to TensorBoard.
@@ -108,8 +111,17 @@ class Log:
       for name, value in scalars.items()
     }
     row = {"step": int(step), **values}
-    self._file.write(json.dumps(_jsonable(row), allow_nan=False) + "\n")
-    self._file.flush()
+    line = json.dumps(_jsonable(row), allow_nan=False)
+    try:
+      # What a full disk has torn before ends here.
+      self._file.write("\n" * self._torn + line + "\n")
+      self._file.flush()
+      self._torn = False
+    except OSError as error:
+      self._torn = True
+      self.warn(f"{HISTORY} could not be written: {error}")
+    if not self._can_write_events():
+      return
     for name, value in values.items():
       if not isinstance(value, str):
         self._events.add_scalar(name, value, int(step))
@@ -118,7 +130,24 @@ class Log:
 
   def images(self, step: int, tag: str, image: np.ndarray) -> None:
     """Writes an image, uint8 `[H, W, C]`, for TensorBoard."""
-    self._events.add_image(tag, image, int(step), dataformats="HWC")
+    if self._can_write_events():
+      self._events.add_image(tag, image, int(step), dataformats="HWC")
+
+  def _can_write_events(self) -> bool:
+    """Returns whether TensorBoard's writer lives.
+
+    A full disk ends its thread, and then its queue would block for ever.
+    """
+    alive = self._events.file_writer.event_writer._worker.is_alive()
+    if not alive:
+      self.warn("TensorBoard's events could not be written")
+    return alive
+
+  def warn(self, text: str) -> None:
+    """Says once that something of the log is lost; the run goes on."""
+    if text not in self._warned:
+      self._warned.add(text)
+      self.say(f"warning: {text}; the run goes on")
 
   def progress(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Shows where the run is; cheap enough for every step.

@@ -61,6 +61,7 @@ def parse(argv: Sequence[str]):
 
   argv = list(argv)
   spec = _take(argv, "--config", DEFAULT)
+  _check_path("--config", spec.partition(":")[0])
   config = configs.load(spec)
   overrides = [a[2:] for a in argv if a.startswith("--config.")]
   renamed = dict(
@@ -80,12 +81,13 @@ def parse(argv: Sequence[str]):
       "config", config, flag_values=values, sys_argv=argv
     )
     rest = values(argv)[1:]
-  except flags.Error as error:
+  except (flags.Error, ValueError) as error:  # The latter of --nodebug=1.
     raise _user_error(config, str(error)) from error
   if rest:
     raise errors.UserError(f"unexpected argument {rest[0]!r}; see --help")
   stem = os.path.basename(spec).replace(".py", "").replace(":", "_")
   workdir = values["workdir"].value or os.path.join("runs", stem)
+  _check_path("--workdir", workdir)
   return configs.resolve(values["config"].value), workdir
 
 
@@ -115,6 +117,17 @@ def _take(argv: list[str], flag: str, default: str) -> str:
       del argv[i]
       return argument.partition("=")[2]
   return default
+
+
+def _check_path(flag: str, path: str) -> None:
+  """Raises a `UserError` for what no file system takes; it may not exist."""
+  try:
+    os.lstat(path)
+  except (FileNotFoundError, NotADirectoryError):
+    pass
+  except (OSError, ValueError) as error:
+    reason = getattr(error, "strerror", None) or error
+    raise errors.UserError(f"{flag} is no path: {reason}") from error
 
 
 def _check_key(config, path: str) -> None:
@@ -158,14 +171,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ganjax import train
 
     train.train(config, workdir)
-  except (errors.UserError, FloatingPointError) as error:
+  except (errors.UserError, errors.SaveError, FloatingPointError) as error:
     if debug:
       raise
     print(f"error: {error}", file=sys.stderr)
     return 2 if isinstance(error, errors.UserError) else 1
-  except KeyboardInterrupt:
-    print("interrupted; the same command resumes", file=sys.stderr)
-    return 130
+  except KeyboardInterrupt as error:
+    text = str(error) or "interrupted; the same command resumes"
+    print(text, file=sys.stderr)
+    return getattr(error, "code", 130)
   return 0
 
 

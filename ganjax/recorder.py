@@ -6,7 +6,16 @@ from typing import Any
 
 import jax
 
-from ganjax import errors, health, logs, parallel, plots, report
+from ganjax import (
+  errors,
+  faults,
+  health,
+  logs,
+  parallel,
+  plots,
+  report,
+  signals,
+)
 from ganjax import run as runs
 
 
@@ -14,7 +23,13 @@ class Recorder:
   """Knows what is due after which step; a context, in which logs are open."""
 
   def __init__(
-    self, run: runs.Run, batches_per_step, checkpoints, evaluator, monitor
+    self,
+    run: runs.Run,
+    batches_per_step,
+    checkpoints,
+    evaluator,
+    monitor,
+    watch: signals.Watch,
   ):
     """Takes a `Run` at its start, and who saves, scores and watches it."""
     # Plain dicts: a look into a ConfigDict takes longer than a small step.
@@ -22,7 +37,10 @@ class Recorder:
     self.run, self.batches_per_step = run, batches_per_step
     self.num_steps = config["num_steps"]
     self.checkpoints, self.evaluator = checkpoints, evaluator
-    self.monitor = monitor
+    self.monitor, self.watch = monitor, watch
+    self.retries = config["checkpoint"]["retries"]
+    # Of the steps since the last row, to know which one went wrong.
+    self.recent: list[tuple[int, Any]] = []
     self.evals = config["evals"] if evaluator else {}
     self.every = {name: spec["every"] for name, spec in self.evals.items()}
     self.every["_log"] = config["log_every"]
@@ -50,14 +68,23 @@ class Recorder:
 
     Returns:
       Whether the run is over, because it is at its end or by `stop_when`.
+
+    Raises:
+      NotFinite: the numbers of a step since the last look are not.
+      SaveError: a checkpoint could not be written, as often as allowed.
+      Interrupted: a signal came; the state is saved.
     """
     if self.since[1] < 0:  # It compiled.
       self.since = time.perf_counter(), done
     self.log.progress(done, metrics)
+    self.recent.append((done, metrics))
     last = done == self.num_steps
     due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
+    if self.watch.number or ("_log" in due and self.failed_to_save()):
+      due.add("_checkpoint")
     if not due:
       return False
+    self.check(metrics)
     row, values = self.row(done, metrics) if "_log" in due else {}, {}
     if row and self.monitor.stop:
       self.log.say(f"stopping at step {done}: {self.monitor.diagnosis}")
@@ -77,9 +104,49 @@ class Recorder:
     if row or values:
       self.log.write(done, row | values)
     if "_checkpoint" in due:
-      self.checkpoints.save(done, state, values)
+      self.save(done, state, values)
     self.paused += time.perf_counter() - start
+    if self.watch.number:
+      text = f"stopped after step {done}; the same command resumes there"
+      raise signals.Interrupted(self.watch.number, text)
     return last
+
+  def check(self, metrics: Any) -> None:
+    """Raises `NotFinite` of the first step since the last look that is."""
+    recent, self.recent = self.recent, []
+    if not health.not_finite(_row(metrics)):
+      return
+    for step, metrics in recent:
+      row = _row(metrics)
+      if text := health.not_finite(row):
+        self.log.write(step, row | {"diagnosis": "not finite"})
+        raise faults.NotFinite(step, row, f"step {step}: {text}")
+
+  def save(self, done: int, state: Any, values: dict[str, float]) -> None:
+    """Saves a state; again if that fails, as often as the config allows."""
+    while True:
+      try:
+        return self.checkpoints.save(done, state, values)
+      except errors.SaveError as error:
+        self.retry(error)
+      except FloatingPointError as error:
+        raise faults.NotFinite(done, {}, str(error)) from error
+
+  def failed_to_save(self) -> bool:
+    """Returns whether the last save failed, and is to be tried again."""
+    try:
+      self.checkpoints.poll()
+    except errors.SaveError as error:
+      self.retry(error)
+      return True
+    return False
+
+  def retry(self, error: errors.SaveError) -> None:
+    """Counts a failed save; raises the error if there were too many."""
+    if not self.retries:
+      raise error
+    self.retries -= 1
+    self.log.say(f"warning: {error}; trying again")
 
   def steps_per_dispatch(self, devices) -> int:
     """Returns how many steps may pass between two looks at what is due."""
@@ -95,15 +162,8 @@ class Recorder:
 
   def row(self, done: int, metrics: Any) -> dict[str, Any]:
     """Returns what the step says of itself, with the diagnosis."""
-    row = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    row: dict[str, Any] = _row(metrics)
     row["diagnosis"] = self.log.note = self.monitor(row)
-    if self.log.note == "not finite":
-      self.log.write(done, row)
-      raise FloatingPointError(
-        f"step {done}: {health.not_finite(row)}; the run stopped. Lower the "
-        "learning rates, or resume from an earlier checkpoint with another "
-        "config"
-      )
     row["images_per_sec"] = self.speed(done)
     return row
 
@@ -117,6 +177,14 @@ class Recorder:
   def snapshot(self, done: int, state: Any) -> None:
     """Draws the fixed latents."""
     images = self.run.sampler(state, self.run.config.samples.num)
-    report.snapshot(self.run.workdir, done, images)
+    try:
+      report.snapshot(self.run.workdir, done, images)
+    except OSError as error:  # A picture is not worth a run.
+      self.log.warn(f"samples could not be written: {error}")
     if images.ndim == 4:
       self.log.images(done, "samples", plots.grid(images, 8))
+
+
+def _row(metrics: Any) -> dict[str, float]:
+  """Returns the scalars of a step as numbers."""
+  return {k: float(v) for k, v in jax.device_get(metrics).items()}

@@ -7,7 +7,6 @@ schedule may stand if what it is for follows schedules.
 """
 
 import inspect
-import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -21,6 +20,8 @@ KINDS = {
   str: "a text",
   tuple: "a tuple such as (64, 64)",
 }
+MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+LARGEST = 3.4e38  # Just below the end of float32.
 REQUIRED = inspect.Parameter.empty
 
 _above_0 = ("above 0", lambda x: x > 0)
@@ -31,8 +32,10 @@ _share = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 # A name means one thing everywhere, so its range is said once.
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "seed": ("from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32),
+  # Each is a compiled update: a billion of them would fill the memory.
+  "d_steps_per_g_step": ("from 1 to 1000", lambda x: 1 <= x <= 1000),
   **dict.fromkeys(
-    "num_steps batch_size d_steps_per_g_step log_every num keep z_dim width "
+    "num_steps batch_size log_every num keep z_dim width "
     "pieces hidden num_examples channels num_stairs stair_length decay_steps "
     "transition_steps iterations interval pack front "
     "widths num_blocks group_size expansion embed_dim k num_subsets "
@@ -41,8 +44,9 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     _count,
   ),
   **dict.fromkeys(
-    "every num_samples size weight_decay weight weight_real weight_fake gamma "
-    "instance_noise instance_noise_steps sigma max_shift half_life "
+    "every num_samples retries size weight_decay weight weight_real "
+    "weight_fake gamma "
+    "instance_noise instance_noise_steps leave_out sigma max_shift half_life "
     "steps_per_dispatch output_nonzero pad".split(),
     _whole,
   ),
@@ -87,6 +91,7 @@ def find(path: str, spec: Any, finder: Callable[[str], Callable]) -> Callable:
   """Returns what `spec["name"]` names; an error says where it stood."""
   if "name" not in check_dict(path, spec):
     raise errors.UserError(f"{path}.name is missing")
+  _check_value(f"{path}.name", spec["name"], "")
   try:
     return finder(spec["name"])
   except errors.UserError as error:
@@ -146,20 +151,31 @@ def _check_value(path: str, value: Any, default: Any) -> None:
     return
   if default in (REQUIRED, None):
     default = 0.0
-  number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  fits = {
-    bool: isinstance(value, bool),
-    int: number and isinstance(value, int),
-    float: number,
-    str: isinstance(value, str),
-    tuple: isinstance(value, (tuple, list)),
-  }[type(default)]
-  if not fits:
+  if not _fits(value, type(default)):
     raise errors.UserError(f"{path}={value!r} must be {KINDS[type(default)]}")
   items: Any = value if isinstance(default, tuple) else [value]
-  text, within = RANGES.get(path.rsplit(".", 1)[1], ("", None))
+  key = path.rsplit(".", 1)[1]
+  text, within = RANGES.get(key, ("", None))
   for item in items:
-    if isinstance(item, float) and not math.isfinite(item):
-      raise errors.UserError(f"{path}={value!r} must be finite")
+    if isinstance(default, tuple):
+      # Of an empty default, that there is a range says what it holds.
+      kind = type(default[0]) if default else int if within else str
+      if not _fits(item, kind):
+        raise errors.UserError(f"{path}={value!r}: not all are {MANY[kind]}")
+    if _fits(item, int) and abs(item) >= 2**31 and key != "seed":
+      raise errors.UserError(
+        f"{path}={value!r} is out of range: whole numbers end at 2**31 - 1; "
+        "a larger number is written as 5e9"
+      )
+    if _fits(item, float) and not abs(item) <= LARGEST:
+      raise errors.UserError(f"{path}={value!r} must be finite in float32")
     if within and not within(item):
       raise errors.UserError(f"{path}={value!r} is out of range: {text}")
+
+
+def _fits(value: Any, kind: type) -> bool:
+  """Returns whether a config may have `value` where a `kind` is expected."""
+  if kind in (int, float):
+    kinds = (int,) if kind is int else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+  return isinstance(value, (tuple, list) if kind is tuple else kind)

@@ -17,11 +17,13 @@ from ganjax import (
   data,
   errors,
   extractors,
+  faults,
   health,
   logs,
   metrics,
   parallel,
   report,
+  signals,
 )
 from ganjax import run as runs
 from ganjax.data import cache, scaling
@@ -31,7 +33,7 @@ from ganjax.sampler import Sampler
 
 # What a resumed run may change.
 HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
-HARMLESS |= {"checkpoint", "steps_per_dispatch", "extractor"}
+HARMLESS |= {"checkpoint", "steps_per_dispatch", "extractor", "on_nan"}
 
 
 def train(
@@ -51,7 +53,10 @@ def train(
 
   Raises:
     UserError: something in the config, the data or the workdir is wrong.
-    FloatingPointError: a loss became infinite or not a number.
+    FloatingPointError: a loss became infinite or not a number, too often if
+      `config.on_nan` is "rollback".
+    SaveError: a checkpoint could not be written.
+    Interrupted: SIGTERM or SIGINT came; the state is saved.
   """
   config = configs.resolve(config)
   parallel.cache_compilations(str(cache.root() / "xla"))
@@ -88,28 +93,63 @@ def train(
     config.checkpoint.best,
     metrics.better(config.checkpoint.best) or "lower",
   ) as checkpoints:
-    key = jax.random.key(config.seed)
-    start = max(checkpoints.steps(), default=0)
-    if start:
-      state = checkpoints.restore(like, start)
-    else:
-      init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
-      state = init(jax.random.fold_in(key, 0), arrays)
-      if config.start_from:
-        state = _start_from(config.start_from, state)
-    sampler = Sampler(system, stored)
-    run = runs.Run(config, workdir, start, state, sampler)
-    monitor = health.Monitor(run.history(), config.stop_when, until=start)
-    if monitor.stop:
-      print(f"stopped at step {start} before: {monitor.diagnosis}")
-    elif start < config.num_steps:
-      step_fn = make_step(system, prepare, devices)
-      recorder = Recorder(
-        run, system.batches_per_step, checkpoints, evaluator, monitor
-      )
-      run = _loop(run, arrays, step_fn, recorder, devices)
+    sampler, retries = Sampler(system, stored), faults.Retries(workdir)
+    step_fn = make_step(system, prepare, devices)
+    run = None
+    while run is None:
+      start, state = checkpoints.resume(like)
+      if state is None:
+        state = _first_state(config, system, arrays, prepare)
+      first = runs.Run(config, workdir, start, state, sampler)
+      monitor = health.Monitor(first.history(), config.stop_when, until=start)
+      if monitor.stop:
+        print(f"stopped at step {start} before: {monitor.diagnosis}")
+      if monitor.stop or start >= config.num_steps:
+        run = first
+        break
+      with signals.Watch() as watch:
+        recorder = Recorder(
+          first, system.batches_per_step, checkpoints, evaluator, monitor, watch
+        )
+        try:
+          run = _loop(first, arrays, step_fn, recorder, devices, retries)
+        except faults.NotFinite as error:
+          per_step = system.batches_per_step
+          text = _keep(error, config, workdir, arrays, per_step, retries)
+          if config.on_nan != "rollback":
+            text += "lower the learning rates, or set config.on_nan='rollback'"
+            raise FloatingPointError(text) from error
+          retries.add(max(checkpoints.steps(), default=0), text)
   report.show(run, evaluator, arrays)
   return run
+
+
+def _first_state(config, system, arrays, prepare) -> Any:
+  """Returns the state of a run at its start."""
+  init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
+  key = jax.random.fold_in(jax.random.key(config.seed), faults.INITIALISATION)
+  state = init(key, arrays)
+  return _start_from(config.start_from, state) if config.start_from else state
+
+
+def _keep(error, config, workdir, arrays, batches_per_step, retries) -> str:
+  """Keeps what a bad step was made of; returns what to say of it."""
+  step = error.step - 1
+  shape = batches_per_step, config.batch_size
+  places = _places(config.seed, step, 1, shape, len(arrays.images))[0]
+  batch = jax.tree.map(lambda x: x[places], arrays)
+  key = jax.random.fold_in(retries.key(config.seed, step), step)
+  path = faults.dump(workdir, error, batch, key)
+  return f"{error}; its batch and key are in {path}; "
+
+
+def _places(seed: int, step: int, count: int, shape, num_examples: int):
+  """Returns which examples `count` steps see, int32 `[count, *shape]`."""
+  per_step = math.prod(shape)
+  places = data.batch_indices(
+    seed, step * per_step, count * per_step, num_examples
+  )
+  return places.reshape(count, *shape)
 
 
 def _start_from(workdir: str, state: Any) -> Any:
@@ -187,12 +227,11 @@ def _any_step(system):
   return any_step
 
 
-def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
+def _loop(run, arrays, step_fn, recorder, devices, retries) -> runs.Run:
   """Steps from `run.step` to the end; returns the trained run."""
   config, state = run.config, run.state
   shape = (recorder.batches_per_step, config.batch_size)
-  per_step = math.prod(shape)
-  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  key = retries.key(config.seed, run.step)
   with recorder:
     if run.step == 0:
       recorder.snapshot(0, state)
@@ -203,11 +242,9 @@ def _loop(run, arrays, step_fn, recorder, devices) -> runs.Run:
     while not over:
       fits = step % many == 0 and step + many <= config.num_steps
       count = many if fits else 1
-      indices = data.batch_indices(
-        seed, step * per_step, count * per_step, num_examples
-      ).reshape(count, *shape)
-      indices = parallel.shard(indices, len(devices))
-      state, metrics = step_fn(state, on_device, indices, key, step)
+      places = _places(seed, step, count, shape, num_examples)
+      places = parallel.shard(places, len(devices))
+      state, metrics = step_fn(state, on_device, places, key, step)
       step += count
       over = recorder(step, state, metrics)
   state = jax.device_get(parallel.local(state))

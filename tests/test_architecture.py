@@ -11,7 +11,7 @@ FILES = sorted((ROOT / "ganjax").rglob("*.py"))
 # Each layer may import those to its left, never those to its right.
 LAYERS = [
   {"errors"},
-  {"registry"},
+  {"registry", "manifest", "signals"},
   {"parallel", "data", "relativism", "divergences", "latents", "optimizers"},
   {"losses", "state", "augment", "examples", "flops"},
   {"extractors", "nets", "schema", "penalties", "health"},
@@ -20,7 +20,7 @@ LAYERS = [
   {"configs"},
   {"plots", "progress", "checkpoint", "sampler"},
   {"logs", "curves"},
-  {"run", "theory"},
+  {"run", "theory", "faults"},
   {"evaluate"},
   {"report"},
   {"analyze"},

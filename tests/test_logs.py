@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -301,3 +302,42 @@ def test_the_environment_is_json(monkeypatch):
   monkeypatch.setenv("PATH", "")  # There may be no git.
   assert logs.environment()["git_commit"] is None
   assert logs.environment()["git_dirty"] is None
+
+
+def full(*_, **__):
+  raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_costs_rows_but_no_run(tmp_path, monkeypatch, capsys):
+  with logs.Log(tmp_path, 10, 1) as log:
+    log.write(1, {"loss": 1.0})
+    with monkeypatch.context() as patch:
+      write = log._file.write
+
+      def torn(text):
+        write(text[:7])
+        full()
+
+      patch.setattr(log, "_file", SimpleNamespace(write=torn))
+      for step in (2, 3):
+        log.write(step, {"loss": 2.0})
+    log.write(4, {"loss": 4.0})
+  assert [row["step"] for row in logs.read_history(tmp_path)] == [1, 4]
+  assert capsys.readouterr().out.count("could not be written") == 1
+
+
+@pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+def test_a_dead_writer_of_events_does_not_block(tmp_path, capsys):
+  with logs.Log(tmp_path, 10, 1) as log:
+    writer = log._events.file_writer.event_writer
+    writer._ev_writer.write_event = full
+    log.write(1, {"loss": 1.0})
+    writer._worker.join(10)
+    assert not writer._worker.is_alive()
+    for step in range(2, 40):  # Its queue holds ten.
+      log.write(step, {"loss": 1.0, "d_loss": 1.0})
+      log.images(step, "samples", np.zeros((2, 2, 1), np.uint8))
+  assert len(logs.read_history(tmp_path)) == 39
+  assert capsys.readouterr().out.count("TensorBoard's events") == 1

@@ -22,7 +22,9 @@ FORMATS = (
   )
   | dict.fromkeys("parzen parzen_error psnr elbo kl".split(), "{:.1f}")
   | dict.fromkeys("importance_bound elbo_error kl_error".split(), "{:.1f}")
-  | dict.fromkeys("importance_bound_error test_error".split(), "{:.1f}")
+  | dict.fromkeys(
+    "importance_bound_error test_error test_error_error".split(), "{:.1f}"
+  )
 )
 # A spread stands behind its value.
 SPREADS = ("_std", "_error")

@@ -1,0 +1,55 @@
+"""Stopping between two steps: SIGTERM and SIGINT."""
+
+import os
+import signal
+import threading
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+  """A run was asked to stop and has saved its state.
+
+  Attributes:
+    code: 128 and the signal's number, what a process should exit with.
+  """
+
+  def __init__(self, number: int, text: str):
+    """Takes the signal's number and what to tell the user."""
+    super().__init__(text)
+    self.code = 128 + number
+
+
+class Watch:
+  """Notes the first SIGTERM or SIGINT; the second one stops at once.
+
+  A context manager. Python gives signals to the main thread alone: elsewhere
+  it watches nothing.
+
+  Attributes:
+    number: of the signal that came, 0 for none.
+  """
+
+  def __init__(self):
+    """Watches nothing yet."""
+    self.number, self._before = 0, {}
+
+  def __enter__(self) -> "Watch":
+    """Begins to watch."""
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._note)
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    """Gives the signals back to whom they belonged."""
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    self._before = {}
+
+  def _note(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    self.number = number
+    self.__exit__()  # The next one has its usual effect.
+    name = signal.Signals(number).name
+    text = f"\n{name}: stopping after this step; again to stop at once\n"
+    os.write(2, text.encode())  # `print` may be at work underneath.
