@@ -4,13 +4,16 @@ PYTHON_OLD ?= python3.13
 PYTHON_NEW ?= python3.12
 OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 
-.PHONY: test slow lint format smoke compat clean
+.PHONY: test slow soak lint format smoke compat clean
 
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
 
 slow:  ## what compiles for long: most experiments' smoke forms, two laws
 	$(PYTHON) -m pytest -m slow --dist load
+
+soak:  ## a run that is killed 200 times ends as the unbroken one
+	$(PYTHON) -m pytest -m soak -n 0 -s
 
 lint:  ## ruff and pyright, as CI runs them
 	$(PYTHON) -m ruff check .

@@ -76,9 +76,9 @@ def dump(
   folder = workdir / "faults"
   folder.mkdir(exist_ok=True)
   path = folder / f"{error.step:08d}.npz"
-  arrays = dict(images=batch.images, key=jax.random.key_data(key))
+  arrays: Any = dict(images=batch.images, key=jax.random.key_data(key))
   if batch.labels is not None:
     arrays["labels"] = batch.labels
-  np.savez(path, **{k: np.asarray(v) for k, v in arrays.items()})
+  np.savez(path, **arrays)
   logs.write_json(path.with_suffix(".json"), error.row)
   return path

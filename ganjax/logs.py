@@ -138,7 +138,8 @@ class Log:
 
     A full disk ends its thread, and then its queue would block for ever.
     """
-    alive = self._events.file_writer.event_writer._worker.is_alive()
+    writer: Any = self._events.file_writer
+    alive = writer.event_writer._worker.is_alive()
     if not alive:
       self.warn("TensorBoard's events could not be written")
     return alive

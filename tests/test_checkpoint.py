@@ -176,7 +176,8 @@ def test_a_save_that_fails_in_the_background_is_noticed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
       patch.setattr(manifest, "write", fail)
       checkpoints.save(2, state_of(2), {})
-      checkpoints._saving[1].exception()
+      _, saving = checkpoints._saving or (0, None)
+      assert saving and saving.exception()
       with pytest.raises(errors.SaveError, match="step 2 .*No space left"):
         checkpoints.poll()
     assert checkpoints.steps() == [1]

@@ -1,5 +1,7 @@
 """What a discriminator's features are, and that they can be learnt from."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,19 +28,18 @@ class Judge(nn.Module):
 
 def test_features_are_what_the_head_sees():
   x = jnp.array([[1.0, 2.0], [-1.0, 0.5]])
-  params = Judge().init(jax.random.key(0), x, jnp.array([0, 1]))
+  params: Any = Judge().init(jax.random.key(0), x, jnp.array([0, 1]))
   logits, seen = features.watch(Judge().apply, params, x, jnp.array([0, 1]))
   hidden = params["params"]["hidden"]
   by_hand = np.tanh(x @ hidden["kernel"] + hidden["bias"][None])
   np.testing.assert_allclose(seen, by_hand, atol=1e-6)
-  np.testing.assert_allclose(
-    logits, Judge().apply(params, x, jnp.array([0, 1]))
-  )
+  expected: Any = Judge().apply(params, x, jnp.array([0, 1]))
+  np.testing.assert_allclose(logits, expected)
 
 
 def test_their_gradient_is_that_of_the_layers_below():
   x = jnp.array([[0.3, -0.2]])
-  params = Judge().init(jax.random.key(0), x)
+  params: Any = Judge().init(jax.random.key(0), x)
 
   def total(x):
     return features.watch(Judge().apply, params, x)[1].sum()

@@ -222,7 +222,7 @@ class Evaluator:
 
   def _is_known(self, labels: Any) -> Any:
     """Returns which labels `[N]` the training split has, None without any."""
-    if labels is None or self.train.labels is None:
+    if labels is None or self._classes is None:
       return None
     return np.isin(labels, self._classes)
 

@@ -39,7 +39,6 @@ def log_likelihood(draws: int = 50) -> metrics.Metric:
       metrics.check_finite("log_likelihood", name, nats)
       values[name] = float(nats.mean())
       values[f"{name}_error"] = float(nats.std() / len(nats) ** 0.5)
-    protocol = dict(num_held_out=len(images), draws=draws)
-    return metrics.Record(values, protocol)
+    return metrics.Record(values, dict(num_held_out=len(images), draws=draws))
 
   return metric

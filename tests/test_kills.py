@@ -1,0 +1,122 @@
+"""Runs that are killed at random times end as the unbroken run does.
+
+`make soak` kills 200 times; here a few. Children are forked before JAX looks
+for devices: a start then costs a second, not the imports.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+PROGRAM = """
+import os, random, signal, sys, time
+from ganjax import configs, train
+
+config = configs.load("toy_ring")
+config.update(
+  num_steps={num_steps}, log_every=20, samples=dict(every=100, num=8),
+  checkpoint=dict(every=20, keep=2), evals=dict(),
+)
+config.checkpoint.best = ""
+train.report.show = lambda *_: None  # Figures are not what is tested.
+workdir, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+
+def child():
+  sys.stdout = open(os.path.join(workdir, "..", "log.txt"), "a")
+  train.train(config, workdir)
+
+
+rng, killed, ended = random.Random(seed), 0, False
+while killed < kills or not ended:
+  pid = os.fork()
+  if not pid:
+    try:
+      child()
+      os._exit(0)
+    except BaseException as error:
+      print(repr(error), file=sys.stderr)
+      os._exit(1)
+  if killed < kills:
+    time.sleep(rng.uniform({least}, {most}))
+    os.kill(pid, signal.SIGKILL)
+  _, status = os.waitpid(pid, 0)
+  if os.WIFSIGNALED(status):
+    killed += 1
+  else:
+    assert os.WEXITSTATUS(status) == 0, "a run ended with an error"
+    ended = True
+    if killed < kills:
+      break
+print("killed", killed)
+"""
+
+
+def run(folder, kills, num_steps, least=0.8, most=4.0):
+  """Trains in `folder/run`, killed so often; returns what was printed."""
+  folder.mkdir()
+  (folder / "run").mkdir()
+  text = textwrap.dedent(PROGRAM).format(
+    num_steps=num_steps, least=least, most=most
+  )
+  program = folder / "program.py"
+  program.write_text(text)
+  root = str(pathlib.Path(__file__).resolve().parent.parent)
+  return subprocess.run(
+    [sys.executable, program, folder / "run", str(kills), "0"],
+    env=os.environ | {"PYTHONPATH": root},
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+
+
+def state_of(folder):
+  """Returns the last checkpoint's leaves, and the log without the speeds."""
+  import ganjax
+
+  loaded = ganjax.load(folder / "run")
+  rows = [
+    {k: v for k, v in row.items() if k != "images_per_sec"}
+    for row in loaded.history()
+  ]
+  return loaded, rows
+
+
+def compare(tmp_path, kills, num_steps):
+  import jax
+
+  run(tmp_path / "whole", 0, num_steps)
+  text = run(tmp_path / "killed", kills, num_steps)
+  (whole, rows), (broken, other) = (
+    state_of(tmp_path / name) for name in ("whole", "killed")
+  )
+  assert whole.step == broken.step == num_steps
+  jax.tree.map(np.testing.assert_array_equal, whole.state, broken.state)
+  assert rows == other
+  for path in sorted((tmp_path / "whole/run/samples").glob("*.npy")):
+    same = tmp_path / "killed/run/samples" / path.name
+    assert path.read_bytes() == same.read_bytes()
+  left = [p.name for p in (tmp_path / "killed/run/checkpoints").iterdir()]
+  assert not [name for name in left if "tmp" in name or name.startswith(".")]
+  assert len([name for name in left if name.isdigit()]) == 2
+  assert len(left) <= 3  # And at most one that was not finished.
+  return int(text.split()[-1])
+
+
+@pytest.mark.slow
+def test_a_few_kills(tmp_path):
+  assert compare(tmp_path, 3, 2000) == 3
+
+
+@pytest.mark.soak
+def test_two_hundred_kills(tmp_path):
+  killed = compare(tmp_path, 200, 120_000)
+  print(json.dumps(dict(killed=killed)))
+  assert killed == 200
