@@ -8,9 +8,8 @@ them as they are: `--config.system.binarize=False`.
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/mnist_vae.py
 
-Expected: readable digits of all 10 classes. After 4,000 of the 12,000 steps the
-ELBO of the 10,000 test images (the mean of `Run.score`) is -103.5 nats, and
--101.9 once their pixels are drawn as 0 or 1.
+Expected (3 seeds): test ELBO -95.0 nats (standard deviation .1), with 50 draws
+-92.4, digits of all 10 classes; within 11 minutes on one core.
 """
 
 import ml_collections

@@ -50,6 +50,7 @@ DEFAULTS = dict(
   leave_out=(),
   on_nan="raise",
   ema=dict(decay=0.0, half_life=0.0),
+  stream=dict(mode="auto", workers=0, share=0.5),
   samples=dict(every=1000, num=64),
   checkpoint=dict(every=1000, keep=3, best="", retries=0),
 )

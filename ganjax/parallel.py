@@ -54,6 +54,7 @@ def map_step(
   prepare: Callable,
   devices: Sequence[Any],
   several: bool = False,
+  streams: bool = False,
 ) -> Callable:
   """Maps a per-device step over `devices`, or several in one dispatch.
 
@@ -64,6 +65,7 @@ def map_step(
     devices: the devices to run on.
     several: whether indices have an axis of steps, after that of devices. They
       become a `lax.scan`, in which convolutions are slow on CPU.
+    streams: whether the batch itself stands in place of its indices.
 
   Returns:
     `(state, arrays, indices [num_devices, ...], key, step) -> (state,
@@ -73,7 +75,9 @@ def map_step(
   """
 
   def one_step(state, arrays, indices, key, step):
-    batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
+    batch = indices
+    if not streams:
+      batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
     return train_step(state, prepare(batch), jax.random.fold_in(key, step))
 
   def several_steps(state, arrays, indices, key, step):
@@ -111,9 +115,12 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
   return copy(tree, np.arange(len(devices)))
 
 
-def shard(indices: np.ndarray, num_devices: int) -> np.ndarray:
-  """Splits `[..., batch_size]` into `[num_devices, ..., batch_size / n]`."""
-  return np.stack(np.split(indices, num_devices, axis=-1))
+def shard(array: np.ndarray, num_devices: int, axis: int = -1) -> np.ndarray:
+  """Splits `[..., batch_size]` into `[num_devices, ..., batch_size / n]`.
+
+  With an `axis` that is where the batch is.
+  """
+  return np.stack(np.split(array, num_devices, axis=axis))
 
 
 def steps_per_dispatch(

@@ -44,7 +44,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     _count,
   ),
   **dict.fromkeys(
-    "every num_samples retries size weight_decay weight weight_real "
+    "every num_samples retries workers size weight_decay weight weight_real "
     "weight_fake gamma "
     "instance_noise instance_noise_steps leave_out sigma max_shift half_life "
     "steps_per_dispatch output_nonzero pad".split(),

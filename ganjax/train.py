@@ -1,20 +1,18 @@
 """Builds everything from the config, then the Python loop."""
 
 import dataclasses
-import functools
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ganjax import (
   checkpoint,
   configs,
   data,
+  dispatch,
   errors,
   extractors,
   faults,
@@ -33,7 +31,13 @@ from ganjax.sampler import Sampler
 
 # What a resumed run may change.
 HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
-HARMLESS |= {"checkpoint", "steps_per_dispatch", "extractor", "on_nan"}
+HARMLESS |= {
+  "checkpoint",
+  "steps_per_dispatch",
+  "extractor",
+  "on_nan",
+  "stream",
+}
 
 
 def train(
@@ -66,13 +70,15 @@ def train(
   workdir = pathlib.Path(workdir)
   _check_same_config(config, workdir)
 
-  arrays = configs.load_data(config, "train")
+  source, arrays = dispatch.load(config, devices)
   shape, num_classes = arrays.images.shape[1:], arrays.num_classes
   stored = scaling.get(config.scaling, str(arrays.images.dtype))
   system = configs.build(config, shape, num_classes, parallel.AXIS)
   like = runs.abstract_state(system, shape, num_classes)
-  _describe(config, arrays, workdir)
-  print(_headline(system, like, arrays, devices, workdir), flush=True)
+  shape = system.batches_per_step, config.batch_size
+  feed = dispatch.Feed(source, arrays, config, shape, devices)
+  _describe(config, arrays, len(feed), workdir)
+  print(_headline(system, like, arrays, feed, devices, workdir), flush=True)
   evaluator = None
   embedded = config.extractor.name == "classifier" and any(
     metrics.input_of(name) in extractors.Features._fields
@@ -94,12 +100,12 @@ def train(
     metrics.better(config.checkpoint.best) or "lower",
   ) as checkpoints:
     sampler, retries = Sampler(system, stored), faults.Retries(workdir)
-    step_fn = make_step(system, prepare, devices)
+    step_fn = dispatch.make_step(system, prepare, devices, feed.streams)
     run = None
     while run is None:
       start, state = checkpoints.resume(like)
       if state is None:
-        state = _first_state(config, system, arrays, prepare)
+        state = _first_state(config, system, feed.some(), prepare)
       first = runs.Run(config, workdir, start, state, sampler)
       monitor = health.Monitor(first.history(), config.stop_when, until=start)
       if monitor.stop:
@@ -112,10 +118,9 @@ def train(
           first, system.batches_per_step, checkpoints, evaluator, monitor, watch
         )
         try:
-          run = _loop(first, arrays, step_fn, recorder, devices, retries)
+          run = _loop(first, feed, step_fn, recorder, devices, retries)
         except faults.NotFinite as error:
-          per_step = system.batches_per_step
-          text = _keep(error, config, workdir, arrays, per_step, retries)
+          text = _keep(error, config, workdir, feed, retries)
           if config.on_nan != "rollback":
             text += "lower the learning rates, or set config.on_nan='rollback'"
             raise FloatingPointError(text) from error
@@ -132,24 +137,12 @@ def _first_state(config, system, arrays, prepare) -> Any:
   return _start_from(config.start_from, state) if config.start_from else state
 
 
-def _keep(error, config, workdir, arrays, batches_per_step, retries) -> str:
+def _keep(error, config, workdir, feed, retries) -> str:
   """Keeps what a bad step was made of; returns what to say of it."""
   step = error.step - 1
-  shape = batches_per_step, config.batch_size
-  places = _places(config.seed, step, 1, shape, len(arrays.images))[0]
-  batch = jax.tree.map(lambda x: x[places], arrays)
   key = jax.random.fold_in(retries.key(config.seed, step), step)
-  path = faults.dump(workdir, error, batch, key)
+  path = faults.dump(workdir, error, feed.batch(step), key)
   return f"{error}; its batch and key are in {path}; "
-
-
-def _places(seed: int, step: int, count: int, shape, num_examples: int):
-  """Returns which examples `count` steps see, int32 `[count, *shape]`."""
-  per_step = math.prod(shape)
-  places = data.batch_indices(
-    seed, step * per_step, count * per_step, num_examples
-  )
-  return places.reshape(count, *shape)
 
 
 def _start_from(workdir: str, state: Any) -> Any:
@@ -173,85 +166,27 @@ def _start_from(workdir: str, state: Any) -> Any:
   return state.replace(generator=generator, ema=ema)
 
 
-def make_step(system, prepare, devices):
-  """Returns `(state, arrays, indices, key, step) -> (state, metrics)`.
-
-  `indices [num_devices, num_steps, batches_per_step, n]` choose the batches.
-  Several steps are one program. A single step is one, too, on which lazy parts
-  rest; but where it repeats an update on CPU, each kind of update is a program:
-  it compiles once, and updates do not fight for the cores.
-  """
-
-  @functools.cache
-  def mapped(function, skip, several=False):
-    step = functools.partial(function, skip=skip) if skip else function
-    return parallel.map_step(step, prepare, devices, several)
-
-  any_step = _any_step(system)
-  updates = [update for update, _ in system.updates]
-  repeats = len(set(updates)) < len(updates)
-  apart = repeats and devices[0].platform == "cpu"
-
-  def call(state, arrays, indices, key, step):
-    if indices.shape[1] > 1:
-      step_fn = mapped(any_step, (), several=True)
-      return step_fn(state, arrays, indices, key, step)
-    skip, indices = system.skip(step), indices[:, 0]
-    if not apart:
-      step_fn = mapped(system.train_step, skip)
-      return step_fn(state, arrays, indices, key, step)
-    key, metrics = jax.random.fold_in(key, step), {}
-    for i, (update, place) in enumerate(system.updates):
-      step_fn = mapped(update, skip)
-      state, new = step_fn(state, arrays, indices[:, place], key, i)
-      metrics |= new
-    return state, metrics
-
-  return call
-
-
-def _any_step(system):
-  """Returns a step that chooses on the device which lazy parts rest."""
-  period = math.lcm(*system.lazy.values())
-  skips = [system.skip(i) for i in range(period)]
-  choices = sorted(set(skips))
-  if len(choices) == 1:
-    return system.train_step
-  branches = [functools.partial(system.train_step, skip=s) for s in choices]
-  table = np.array([choices.index(skip) for skip in skips])
-
-  def any_step(state, batch, key):
-    choice = jnp.asarray(table)[state.step % period]
-    return jax.lax.switch(choice, branches, state, batch, key)
-
-  return any_step
-
-
-def _loop(run, arrays, step_fn, recorder, devices, retries) -> runs.Run:
+def _loop(run, feed, step_fn, recorder, devices, retries) -> runs.Run:
   """Steps from `run.step` to the end; returns the trained run."""
-  config, state = run.config, run.state
-  shape = (recorder.batches_per_step, config.batch_size)
-  key = retries.key(config.seed, run.step)
-  with recorder:
-    if run.step == 0:
+  config, state, step = run.config, run.state, run.step
+  key = retries.key(config.seed, step)
+  with recorder, feed.open(step) as batches:
+    if step == 0:
       recorder.snapshot(0, state)
-    state, on_device = parallel.replicate((state, arrays), devices)
-    seed, num_examples = config.seed, len(arrays.images)
-    step, many = run.step, recorder.steps_per_dispatch(devices)
-    over = False
+    state = parallel.replicate(state, devices)
+    many, over = recorder.steps_per_dispatch(devices), False
+    many = 1 if feed.streams else many
     while not over:
       fits = step % many == 0 and step + many <= config.num_steps
       count = many if fits else 1
-      places = _places(seed, step, count, shape, num_examples)
-      places = parallel.shard(places, len(devices))
-      state, metrics = step_fn(state, on_device, places, key, step)
+      state, metrics = step_fn(state, *batches(step, count), key, step)
       step += count
       over = recorder(step, state, metrics)
   state = jax.device_get(parallel.local(state))
   return dataclasses.replace(run, state=state, step=step)
 
 
-def _headline(system, like, arrays, devices, workdir) -> str:
+def _headline(system, like, arrays, feed, devices, workdir) -> str:
   """Says what is about to be trained, where, and how large it is."""
   sizes = [
     f"{name} of {sum(x.size for x in jax.tree.leaves(params)):,} parameters"
@@ -259,7 +194,8 @@ def _headline(system, like, arrays, devices, workdir) -> str:
       (role, getattr(like, role).params) for role in system.networks
     )
   ]
-  images = f"{len(arrays.images):,} images {list(arrays.images.shape[1:])}"
+  images = f"{len(feed):,} images {list(arrays.images.shape[1:])}"
+  images += ", streamed" * feed.streams
   where = f"{len(devices)} {devices[0].device_kind} device"
   where += "s" * (len(devices) > 1)
   return f"{workdir}: {', '.join([images, *sizes])}, on {where}"
@@ -278,14 +214,17 @@ def _check_same_config(config: configs.Config, workdir: pathlib.Path) -> None:
 
 
 def _describe(
-  config: configs.Config, arrays: data.Arrays, workdir: pathlib.Path
+  config: configs.Config,
+  arrays: data.Arrays,
+  num_examples: int,
+  workdir: pathlib.Path,
 ) -> None:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     dataset = dict(
       image_shape=list(arrays.images.shape[1:]),
       num_classes=arrays.num_classes,
-      num_examples=len(arrays.images),
+      num_examples=num_examples,
     )
     logs.write_json(
       workdir / "config.json", dict(config=config.to_dict(), dataset=dataset)

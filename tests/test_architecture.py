@@ -24,7 +24,7 @@ LAYERS = [
   {"evaluate"},
   {"report"},
   {"analyze"},
-  {"recorder"},
+  {"recorder", "dispatch"},
   {"train"},
   {"main", "sample", "prepare", "toy_modes", "convert"},
   {"bench"},

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ganjax import configs, errors, parallel
-from ganjax.train import make_step, train
+from ganjax.dispatch import make_step
+from ganjax.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

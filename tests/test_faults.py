@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 import ganjax
-from ganjax import configs, errors, faults, main, manifest, signals, train
+from ganjax import (
+  configs,
+  dispatch,
+  errors,
+  faults,
+  main,
+  manifest,
+  signals,
+  train,
+)
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 ONE = jax.devices()[:1]
@@ -47,7 +56,7 @@ def assert_same(a, b):
 
 def spoil(monkeypatch, is_bad):
   """Steps for which `is_bad(step, key)` say that D's loss is not a number."""
-  make_step = train.make_step
+  make_step = dispatch.make_step
 
   def make(*args):
     step_fn = make_step(*args)
@@ -60,7 +69,7 @@ def spoil(monkeypatch, is_bad):
 
     return spoilt
 
-  monkeypatch.setattr(train, "make_step", make)
+  monkeypatch.setattr(dispatch, "make_step", make)
 
 
 def first_try(key):
@@ -76,8 +85,8 @@ def test_the_bad_step_is_found_and_kept(tmp_path, monkeypatch):
   assert str(path) in str(e.value) and "config.on_nan" in str(e.value)
   kept = np.load(path, allow_pickle=False)
   arrays = configs.load_data(configs.resolve(config()), "train")
-  shape = kept["images"].shape[:2]
-  places = train._places(0, 6, 1, shape, len(arrays.images))[0]
+  shape = kept["images"].shape[:1]
+  places = dispatch.places(0, 6, 1, shape, len(arrays.images))[0]
   np.testing.assert_array_equal(kept["images"], arrays.images[places])
   training = jax.random.fold_in(jax.random.key(0), faults.TRAINING)
   key = jax.random.key_data(jax.random.fold_in(training, 6))

@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
   add("--config", metavar="FILE[:ARG]", help="an experiment, as for training")
   add("--steps", type=int, default=20, metavar="N", help="how many (20)")
   add("--plain", action="store_true", help="convolutions as they are written")
+  add(
+    "--pipeline",
+    action="store_true",
+    help="streams of its batches instead, from mapped rows and from PNG files",
+  )
   add("--profile", default="", metavar="DIR", help="writes a trace of 3 steps")
   add(
     "--image-shape",
@@ -87,13 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
       if not flag.startswith("--config.") or "=" not in flag:
         raise errors.UserError(f"unexpected argument {flag!r}; see --help")
     if args.all:
-      if args.config or args.plain or args.profile:
+      if args.config or args.plain or args.profile or args.pipeline:
         raise errors.UserError(
           "--all has its own experiments and forms: leave out --config, "
-          "--plain and --profile"
+          "--plain, --profile and --pipeline"
         )
       command = ["python", "-m", "ganjax.bench", *argv]
       measure_all(args, flags, shlex.join(command))
+    elif args.pipeline:
+      if args.plain or args.profile:
+        raise errors.UserError("--pipeline makes no step: leave out the rest")
+      measure_pipeline(args, flags)
     else:
       measure_one(args, flags)
   except (errors.UserError, OSError) as error:
@@ -120,6 +129,24 @@ def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
   _print_table(record)
   if args.profile:
     _print_ops(ops, args.profile)
+  print(json.dumps(record), flush=True)
+
+
+def measure_pipeline(args: argparse.Namespace, flags: list[str]) -> None:
+  """Measures the streams of one experiment's batches; prints the result."""
+  spec = args.config or train_main.DEFAULT
+  config, _ = train_main.parse(["bench", f"--config={spec}", *flags])
+  from ganjax.bench import measure, pipeline
+
+  arrays = measure.load_arrays(config, args.image_shape, args.num_classes)
+  record: dict[str, Any] = dict(config=spec, overrides=flags)
+  record |= pipeline.run(config, arrays, args.steps)
+  for row in record["rows"]:
+    print(
+      f"{row['source']:16} {row['workers']} workers  "
+      f"{row['images_per_sec']:10,.0f} images/s, "
+      f"the first batch after {row['open_s']:.1f} s"
+    )
   print(json.dumps(record), flush=True)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 import ganjax
-from ganjax import configs, data, errors, flops, logs, parallel, train
+from ganjax import configs, data, dispatch, errors, flops, logs, parallel
 from ganjax import run as runs
 from ganjax.bench import trace
 from ganjax.data import scaling
@@ -91,7 +91,7 @@ def build_step(
   init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
   state = init(jax.random.fold_in(key, 0), arrays)
   state, on_device = parallel.replicate((state, arrays), devices)
-  step_fn = train.make_step(system, prepare, devices)
+  step_fn = dispatch.make_step(system, prepare, devices)
   key = jax.random.fold_in(key, 1)
   shape = system.batches_per_step, config.batch_size
   per_step, num_examples = math.prod(shape), len(arrays.images)
@@ -224,7 +224,7 @@ def measure(
     gflops_per_s=count.flops / middle / 1e9,
     dense_gflops_per_s=rate / 1e9,
     share=count.flops / middle / rate,
-    **_where(devices),
+    **where(devices),
   )
   return record, ops
 
@@ -275,7 +275,7 @@ def _resident_peak() -> tuple[int, str]:
   return peak * unit, "process, with compilation"
 
 
-def _where(devices: Sequence[Any]) -> dict[str, Any]:
+def where(devices: Sequence[Any]) -> dict[str, Any]:
   """Returns what the numbers depend on beside the experiment."""
   environment = logs.environment()
   versions = environment["versions"]

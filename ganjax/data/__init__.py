@@ -15,7 +15,7 @@ import numpy as np
 
 from ganjax import errors, registry
 
-HELPERS = ("cache", "scaling")
+HELPERS = ("cache", "npz", "records", "scaling", "sources", "streaming")
 
 
 @flax.struct.dataclass
@@ -66,7 +66,8 @@ def without(arrays: Arrays, classes: Sequence[int]) -> Arrays:
     raise errors.UserError(
       f"config.leave_out={tuple(classes)} leaves nothing to train on"
     )
-  return arrays.replace(images=arrays.images[kept], labels=arrays.labels[kept])
+  images, labels = arrays.images[kept], arrays.labels[kept]
+  return Arrays(images, labels, arrays.num_classes)
 
 
 def batch_indices(

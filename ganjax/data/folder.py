@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ganjax import data, errors
-from ganjax.data import cache
+from ganjax.data import cache, sources
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -58,22 +58,7 @@ def load(
   Raises:
     UserError: a value is out of range, or the folder does not hold images.
   """
-  if split not in (*_SPLITS, "all"):
-    raise errors.unknown("split", split, (*_SPLITS, "all"))
-  if size < 1:
-    raise errors.UserError(f"folder: size is {size}, it must be at least 1")
-  if channels not in (1, 3):
-    raise errors.UserError(f"folder: channels is {channels}, it must be 1 or 3")
-  if not 0 < test_fraction < 1:
-    raise errors.UserError(
-      f"folder: test_fraction is {test_fraction}, it must be between 0 and 1"
-    )
-  if not path:
-    raise errors.UserError("folder: path is empty, set it to a folder")
-  folder = pathlib.Path(path).expanduser().resolve()
-  if not folder.is_dir():
-    raise errors.UserError(f"folder: {folder} is not a folder")
-  files, classes = _files(folder, split, test_fraction)
+  folder, files, classes = _listing(split, path, size, channels, test_fraction)
   key = {
     "dataset": "folder",
     "name": folder.name,
@@ -91,6 +76,90 @@ def load(
   )
 
 
+def source(
+  split: str = "train",
+  path: str = "",
+  size: int = 32,
+  channels: int = 3,
+  test_fraction: float = 0.1,
+) -> "Files":
+  """Returns the images of `load` for a stream: decoded when wanted, not kept.
+
+  Where none is corrupt the examples are those of `load`, in their order; a
+  corrupt one keeps its number here.
+
+  Args:
+    split: this and what follows is as in `load`.
+    path: the folder.
+    size: height and width in pixels.
+    channels: 3 or 1.
+    test_fraction: share of the test split.
+
+  Raises:
+    UserError: as `load`.
+  """
+  listing = _listing(split, path, size, channels, test_fraction)
+  return Files(*listing, (size, size, channels))
+
+
+class Files:
+  """A `sources.Source` of the images of a folder."""
+
+  dtype = np.dtype(np.uint8)
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    files: list[File],
+    classes: list[str],
+    image_shape: tuple[int, ...],
+  ):
+    """Keeps the names of `files`; nothing is read yet."""
+    self.folder, self.files, self.classes = folder, files, classes
+    self.image_shape, self.num_classes = image_shape, len(classes)
+
+  def __len__(self) -> int:
+    """Returns how many files there are."""
+    return len(self.files)
+
+  def __getitem__(self, i: int) -> tuple[np.ndarray, int | None]:
+    """Decodes an image; a file that Pillow cannot read is `Corrupt`."""
+    file = self.files[i]
+    try:
+      image = _image(self.folder / file.path, self.image_shape)
+    except Exception as error:
+      # The machine's failure is not the file's: another example in its place
+      # would make this run differ from the next one.
+      if isinstance(error, MemoryError) or getattr(error, "errno", None):
+        raise
+      reason = " ".join(str(error).split())
+      path = _shown(self.folder / file.path)
+      raise sources.Corrupt(f"{path} ({reason})") from error
+    return image, self.classes.index(file.label) if self.classes else None
+
+
+def _listing(
+  split: str, path: str, size: int, channels: int, test_fraction: float
+) -> tuple[pathlib.Path, list[File], list[str]]:
+  """Returns the folder, the files of the split, and all classes' names."""
+  if split not in (*_SPLITS, "all"):
+    raise errors.unknown("split", split, (*_SPLITS, "all"))
+  if size < 1:
+    raise errors.UserError(f"folder: size is {size}, it must be at least 1")
+  if channels not in (1, 3):
+    raise errors.UserError(f"folder: channels is {channels}, it must be 1 or 3")
+  if not 0 < test_fraction < 1:
+    raise errors.UserError(
+      f"folder: test_fraction is {test_fraction}, it must be between 0 and 1"
+    )
+  if not path:
+    raise errors.UserError("folder: path is empty, set it to a folder")
+  folder = pathlib.Path(path).expanduser().resolve()
+  if not folder.is_dir():
+    raise errors.UserError(f"folder: {_shown(folder)} is not a folder")
+  return folder, *_files(folder, split, test_fraction)
+
+
 def _files(
   folder: pathlib.Path, split: str, test_fraction: float
 ) -> tuple[list[File], list[str]]:
@@ -98,7 +167,7 @@ def _files(
   named = [name for name in _SPLITS if (folder / name).is_dir()]
   if named:
     files = {name: sorted(_walk(folder, folder / name)) for name in named}
-    advice = f"put them into {folder / split}"
+    advice = f"put them into {_shown(folder / split)}"
   else:
     files = {"train": [], "test": []}
     for file in sorted(_walk(folder, folder)):
@@ -109,7 +178,7 @@ def _files(
   classes = _classes(folder, files["all"])
   if not files.get(split):
     raise errors.UserError(
-      f"folder: no images for the {split} split in {folder}: {advice}"
+      f"folder: no images for the {split} split in {_shown(folder)}: {advice}"
     )
   return files[split], classes
 
@@ -134,15 +203,21 @@ def _classes(folder: pathlib.Path, files: list[File]) -> list[str]:
   classes = sorted({file.label for file in files})
   if not classes:
     raise errors.UserError(
-      f"folder: no images in {folder}: it needs files that end in "
+      f"folder: no images in {_shown(folder)}: it needs files that end in "
       f"{' '.join(SUFFIXES)} (links that lead out of it do not count)"
     )
   if "" in classes and len(classes) > 1:
     raise errors.UserError(
-      f"folder: {folder} has images both inside and beside class sub-folders: "
-      "move all into such sub-folders, or all out of them"
+      f"folder: {_shown(folder)} has images both inside and beside class "
+      "sub-folders: move all into such sub-folders, or all out of them"
     )
   return [name for name in classes if name]
+
+
+def _shown(path: pathlib.Path) -> str:
+  """Returns a path for a message: one line, whatever its bytes are."""
+  text = str(path)
+  return text if text.isprintable() else repr(text)
 
 
 def _uniform(name: str) -> float:
@@ -174,7 +249,7 @@ def _decode(
       kept.append(file)
     except Exception as error:  # Pillow raises anything on a corrupt file.
       reason = " ".join(str(error).split())
-      corrupt.append(f"{folder / file.path} ({reason})")
+      corrupt.append(f"{_shown(folder / file.path)} ({reason})")
       if len(corrupt) > max(3, len(files) // 100):
         break
   if corrupt:

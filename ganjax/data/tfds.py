@@ -16,15 +16,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageOps
 
 from ganjax import data, errors
-from ganjax.data import cache
+from ganjax.data import cache, records
 
 _DEFAULT_DIR = "~/tensorflow_datasets"  # That of TFDS.
 _INSTALL = "pip install -e '.[tfds]'"
@@ -58,15 +57,8 @@ def load(
     UserError: no such dataset or split; it holds no images of one shape; or it
       is not prepared, and TensorFlow, the network or files are missing.
   """
-  if size < 0:
-    raise errors.UserError(f"tfds: size is {size}, it must be at least 0")
-  named = {"train": train_split, "test": test_split}
-  split = (named | {"validation": validation_split}).get(split, split)
-  if not split:
-    raise errors.UserError(
-      "tfds: nothing is set aside for validation: set validation_split"
-    )
-  directory = _directory(data_dir)
+  named = dict(train=train_split, test=test_split, validation=validation_split)
+  split, directory = _place(split, named, data_dir, size)
   key = {
     "dataset": "tfds",
     "builder": builder,
@@ -78,6 +70,47 @@ def load(
   return cache.cached(
     key, lambda allocate: _copy(builder, directory, split, size, allocate)
   )
+
+
+def source(
+  split: str = "train",
+  builder: str = "cifar10",
+  data_dir: str = "",
+  size: int = 0,
+  train_split: str = "train",
+  test_split: str = "test",
+  validation_split: str = "",
+) -> records.Records:
+  """Returns the examples of `load` for a stream: read when wanted, not kept.
+
+  Takes what `load` takes, and raises what it raises.
+  """
+  named = dict(train=train_split, test=test_split, validation=validation_split)
+  split, directory = _place(split, named, data_dir, size)
+  with _quiet():
+    prepared, shape, num_classes = _open(builder, directory, size)
+    examples, _ = _examples(builder, prepared, split)
+  if not isinstance(examples, Sequence):
+    raise errors.UserError(
+      f"tfds: {builder} in {prepared.data_path} is in a format that cannot be "
+      "streamed: set data_dir to another folder to prepare it as array_record"
+    )
+  name = f"{split} of {builder}"
+  return records.Records(name, examples, shape, num_classes, size)
+
+
+def _place(
+  split: str, named: dict[str, str], data_dir: str, size: int
+) -> tuple[str, pathlib.Path]:
+  """Returns the split's name in TFDS, and where the dataset is."""
+  if size < 0:
+    raise errors.UserError(f"tfds: size is {size}, it must be at least 0")
+  split = named.get(split, split)
+  if not split:
+    raise errors.UserError(
+      "tfds: nothing is set aside for validation: set validation_split"
+    )
+  return split, _directory(data_dir)
 
 
 def reachable(urls: Iterable[str], seconds: float = 5.0) -> bool:
@@ -128,18 +161,14 @@ def _copy(
 ) -> data.Arrays:
   """Copies a split out of TFDS into an array that `allocate` makes."""
   with _quiet():
-    builder = _builder(name, directory)
-    shape = _image_shape(name, builder, size)
-    if not builder.is_prepared():
-      _prepare(name, builder, directory)
+    builder, shape, num_classes = _open(name, directory, size)
     examples, count = _examples(name, builder, split)
     images, labels = allocate((count, *shape)), np.zeros(count, np.int32)
-    num_classes = _num_classes(builder)
     i = 0
     try:
       rows = cache.track(examples, count, f"reading {name}")
       for i, example in enumerate(rows):
-        images[i] = _resize(example["image"], size)
+        images[i] = records.resize(example["image"], size)
         if num_classes:
           labels[i] = example["label"]
     except Exception as error:  # TFDS and its decoders raise anything.
@@ -151,6 +180,17 @@ def _copy(
   if not num_classes or labels.min() < 0:
     return data.Arrays(images)
   return data.Arrays(images, labels, num_classes)
+
+
+def _open(
+  name: str, directory: pathlib.Path, size: int
+) -> tuple[Any, tuple[int, ...], int]:
+  """Returns a builder whose files are there, image shape, and classes."""
+  builder = _builder(name, directory)
+  shape = records.image_shape(name, builder, size)
+  if not builder.is_prepared():
+    _prepare(name, builder, directory)
+  return builder, shape, records.num_classes(builder)
 
 
 def _builder(name: str, directory: pathlib.Path) -> Any:
@@ -169,35 +209,6 @@ def _builder(name: str, directory: pathlib.Path) -> Any:
     ) from error
   except Exception as error:  # TFDS raises anything on a wrong config.
     raise errors.UserError(f"tfds: {_one_line(error)}") from error
-
-
-def _image_shape(name: str, builder: Any, size: int) -> tuple[int, ...]:
-  """Returns `(H, W, C)` of the images as they will be cached."""
-  import tensorflow_datasets as tfds
-
-  features = dict(builder.info.features.items())
-  image = features.get("image")
-  if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
-    raise errors.UserError(
-      f"tfds: {name} is not a dataset of 8-bit images under the name 'image'; "
-      f"its examples have {', '.join(sorted(features))}"
-    )
-  shape: Any = image.shape
-  height, width, channels = shape
-  if channels is None or (not size and None in (height, width)):
-    raise errors.UserError(
-      f"tfds: the images of {name} differ in shape, {shape}: "
-      + ("set size, e.g. size=64" if channels else "their channels are unknown")
-    )
-  return (size or height, size or width, channels)
-
-
-def _num_classes(builder: Any) -> int:
-  import tensorflow_datasets as tfds
-
-  label = dict(builder.info.features.items()).get("label")
-  is_class = isinstance(label, tfds.features.ClassLabel)
-  return int(label.num_classes or 0) if is_class else 0
 
 
 def _prepare(name: str, builder: Any, directory: pathlib.Path) -> None:
@@ -271,16 +282,6 @@ def _examples(
   config = tfds.ReadConfig(interleave_cycle_length=1)
   examples = builder.as_dataset(split=split, read_config=config)
   return tfds.as_numpy(examples), count
-
-
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
-  """Crops `[H, W, C]` to its central square and resizes it to `size`."""
-  if size == 0 or image.shape[:2] == (size, size):
-    return image
-  channels = image.shape[-1]
-  picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-  picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-  return np.asarray(picture).reshape(size, size, channels)
 
 
 def _one_line(text: object) -> str:
