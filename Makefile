@@ -9,7 +9,7 @@ OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
 
-slow:  ## what compiles for long: most experiments' smoke forms, two laws
+slow:  ## what compiles for long: smoke forms, devices and resumes of the systems
 	$(PYTHON) -m pytest -m slow --dist load
 
 soak:  ## a run that is killed 200 times ends as the unbroken one

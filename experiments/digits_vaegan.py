@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   scored = dict(every=500)
   config = ml_collections.ConfigDict(
     dict(
-      num_steps=2000,
+      num_steps=1500,
       batch_size=64,
       log_every=50,
       system=dict(name="vaegan", z_dim=16, gamma=0.003),

@@ -173,6 +173,7 @@ def test_a_linear_autoencoder_finds_the_principal_components():
   assert least - 1e-5 < error < 1.001 * least
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Batch norm and damage included; SGD shows a wrong scale."""
   found = []
@@ -369,6 +370,7 @@ def test_a_digit_never_seen_comes_back_worst():
   assert area > 0.85  # The principal components' is .97.
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_and_codes_images(tmp_path, monkeypatch):
   """Two steps and two more are four, bit for bit; then through `Run`."""
   monkeypatch.setattr(report, "show", lambda *_: None)

@@ -181,6 +181,7 @@ def test_latent_regression_inverts_a_fixed_generator():
 
 
 @pytest.mark.parametrize("options", [{}, dict(freeze_generator=True)])
+@pytest.mark.slow
 def test_devices_do_not_change_the_update(options):
   """Noise and dropout included; SGD shows a wrong scale."""
   states, rows = [], []
@@ -227,6 +228,7 @@ def run(workdir, name, **changes) -> Any:
   return train.train(config, workdir, jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(tmp_path):
   whole = run(tmp_path / "a", "digits_bigan", num_steps=3)
   run(tmp_path / "b", "digits_bigan", num_steps=2)

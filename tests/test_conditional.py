@@ -260,6 +260,7 @@ def largest_difference(a, b):
   return max(jax.tree.leaves(differences))
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_a_conditional_update():
   """Labels go with their images, whichever device has them."""
   sgd = optimizers.get("sgd", learning_rate=0.1)
@@ -365,6 +366,7 @@ def run(tmp_path_factory):
   return train_smoke(workdir, 3)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(run, tmp_path):
   whole = train_smoke(tmp_path, 3)
   assert largest_difference(whole.state, run.state) == 0

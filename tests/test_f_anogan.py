@@ -213,6 +213,7 @@ def test_updates_one_by_one_are_the_step(trained):
   assert largest_difference(state, new) < 1e-6
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Noise, dropout and batch norm included; SGD shows a wrong scale."""
   states, rows = [], []
@@ -234,6 +235,7 @@ def test_devices_do_not_change_the_update():
   assert largest_difference(*rows) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(tmp_path):
   def run(name, num_steps):
     config = configs.load("digits_f_anogan:smoke")

@@ -245,6 +245,7 @@ def test_what_is_logged():
 # The system as a whole.
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   system = make(parallel.AXIS, 0.1, instance_noise=0.1, ema_decay=0.9)
   states, rows = [], []
@@ -274,6 +275,7 @@ def run(workdir, **changes) -> Any:
   return train.train(config, workdir, jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(tmp_path, monkeypatch):
   monkeypatch.setattr(report, "show", lambda *_, **__: None)
   whole = run(tmp_path / "a", num_steps=3)

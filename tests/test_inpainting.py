@@ -192,6 +192,7 @@ def test_the_error_is_of_missing_pixels_and_of_each_image_alike():
   assert nothing == 0
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Batch norm, masks and z included; SGD shows a wrong scale."""
   loss = losses.get("hinge", relativism="average")
@@ -261,6 +262,7 @@ def test_standing_statistics_are_those_of_the_batch():
   assert largest_difference(live, still_live) == 0
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_gives_the_same(tmp_path):
   config = configs.resolve(configs.load("digits_inpainting:smoke"))
   small = dict(name="mlp", hidden=(4,))

@@ -240,6 +240,7 @@ def largest_difference(a, b):
   return max(jax.tree.leaves(differences))
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Both at once, with batch norm and noise; SGD shows a wrong scale."""
   sgd = optimizers.get("sgd", learning_rate=0.1)

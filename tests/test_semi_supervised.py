@@ -213,6 +213,7 @@ def test_the_baseline_sees_labelled_images_alone():
   assert "g_loss" not in metrics and state.step == 1
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Batch norm and noise included; SGD shows a wrong scale."""
   states = []
@@ -256,6 +257,7 @@ def test_classes_and_scores_of_images():
   assert system.sample(state, jax.random.key(1), 3).shape == (3, *SHAPE)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_resumed(tmp_path):
   """From what a checkpoint holds, averages and labelled images included."""
   system = make(ema_decay=0.9)

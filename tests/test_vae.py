@@ -82,6 +82,7 @@ def test_binarized_pixels_are_drawn():
   assert abs(mean - 0.3) < 0.01
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Batch norm and all noise included; SGD shows a wrong scale."""
   after = []
@@ -142,6 +143,7 @@ def test_samples_of_a_trained_one():
   )
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_speaks(tmp_path, monkeypatch):
   """Two steps and two more are four; a loaded run has every ability."""
   monkeypatch.setattr(report, "show", lambda *_: None)

@@ -200,6 +200,7 @@ def test_equal_images_have_equal_features():
   assert metrics["similarity"] > 1e-4
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_the_update():
   """Batch norm, noise and dropout included; SGD shows a wrong scale."""
   after = []
@@ -297,6 +298,7 @@ def test_every_loss_fits(name):
   }
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(tmp_path, monkeypatch):
   monkeypatch.setattr(reports, "show", lambda *_: None)
 
