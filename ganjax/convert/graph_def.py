@@ -26,6 +26,8 @@ _ATTR_TENSOR = 8
 _TENSOR_TYPE, _TENSOR_SHAPE, _TENSOR_CONTENT, _TENSOR_FLOATS = 1, 2, 4, 5
 _SHAPE_DIM, _DIM_SIZE = 2, 1
 _FLOAT = 1  # DT_FLOAT of types.proto
+_LARGEST = 2**31  # Bytes: no protocol buffer is larger.
+_MOST_FILLED = 2**24  # Elements of a tensor whose last value is repeated.
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -51,7 +53,7 @@ def load(path: pathlib.Path) -> bytes:
       for member in archive:
         if pathlib.PurePosixPath(member.name).name == MEMBER:
           file = archive.extractfile(member)
-          if file is not None:
+          if file is not None and member.size < _LARGEST:
             return file.read()
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
     raise errors.UserError(
@@ -71,15 +73,17 @@ def constants(data: bytes, where: str) -> dict[str, np.ndarray]:
     UserError: it is damaged.
   """
   try:
-    arrays = {}
+    arrays, size = {}, 0
     for number, node in _fields(memoryview(data)):
       if number == _GRAPH_NODE:
         name, array = _constant(node)
         if array is not None:
-          arrays[name] = array
+          arrays[name], size = array, size + array.nbytes
+        if size > _LARGEST:
+          raise ValueError("too large")
     return arrays
   # A field of an unexpected type is a number where bytes are, or the reverse.
-  except (ValueError, IndexError, TypeError, AttributeError) as error:
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
     raise errors.UserError(
       f"{where} is no GraphDef, or damaged ({error}): download it again"
     ) from None
@@ -151,12 +155,12 @@ def _tensor(tensor: memoryview) -> np.ndarray | None:
     elif number == _TENSOR_CONTENT:
       content = value
     elif number == _TENSOR_FLOATS:  # All of them packed, or one at a time.
-      floats += bytes(value)
+      floats += bytes(memoryview(value))  # Not of a number: so many zeros.
   if kind != _FLOAT:
     return None
   array = np.frombuffer(content or floats, "<f4").astype(np.float32)
   count = math.prod(shape)
   # The last of the listed values stands for all that follow.
-  if not len(content) and 0 < len(array) < count:
+  if not len(content) and 0 < len(array) < count <= _MOST_FILLED:
     array = np.pad(array, (0, count - len(array)), "edge")
   return array.reshape(shape)

@@ -7,8 +7,10 @@ is imported. Both formats of `torch.save` are read: the zip archive of PyTorch
 """
 
 import collections
+import math
 import pathlib
 import pickle
+import pickletools
 import zipfile
 from typing import IO, Any, NamedTuple
 
@@ -37,25 +39,22 @@ class Tensor(NamedTuple):
   strides: tuple[int, ...]
 
 
-def _rebuild_tensor(
-  storage: Storage, offset: int, shape: tuple, strides: tuple, *unused: Any
-) -> Tensor:
-  return Tensor(storage, offset, shape, strides)
-
-
+_REBUILD = "torch._utils._rebuild_tensor_v2"
 _ALLOWED: dict[str, Any] = {
   "collections.OrderedDict": collections.OrderedDict,
-  "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
   "torch.FloatStorage": "<f4",
   "torch.LongStorage": "<i8",
 }
 
 
 class _Unpickler(pickle.Unpickler):
-  """Unpickles what `_ALLOWED` names, and nothing else."""
+  """Unpickles what `_ALLOWED` and `_REBUILD` name, and nothing else."""
 
   def find_class(self, module_name: str, global_name: str, /) -> Any:
     name = f"{module_name}.{global_name}"
+    if name == _REBUILD:
+      # A pickle may set attributes of a function: each gets one of its own.
+      return lambda *parts: Tensor(*parts[:4])
     if name not in _ALLOWED:
       raise errors.UserError(
         f"it asks for {name}, which no state_dict needs: refused, nothing was "
@@ -96,15 +95,32 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     ) from None
 
 
+def _load(file: IO[bytes]) -> Any:
+  """Unpickles the value at the file's position.
+
+  The memo is a list, which a single far index would make gigabytes long; of
+  honest ones none is beyond the bytes before it.
+  """
+  start = file.tell()
+  for opcode, argument, at in pickletools.genops(file):
+    if opcode.name.endswith("PUT") and (argument or 0) > (at or 0):
+      raise ValueError("a memo index out of range")
+  file.seek(start)
+  return _Unpickler(file).load()
+
+
 def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
   with zipfile.ZipFile(file) as archive:
     (member,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
     folder = member.removesuffix("data.pkl")
+    # PyTorch compresses nothing: no member can be larger than the file.
+    if any(m.compress_type != zipfile.ZIP_STORED for m in archive.infolist()):
+      raise ValueError("compressed")
     if f"{folder}byteorder" in archive.namelist():
       if archive.read(f"{folder}byteorder") != b"little":
         raise ValueError("not little-endian")
     with archive.open(member) as pickled:
-      tensors = _tensors(_Unpickler(pickled).load())
+      tensors = _tensors(_load(pickled))
     storages = {tensor.storage for tensor in tensors.values()}
     flat = {
       storage.key: np.frombuffer(
@@ -117,9 +133,7 @@ def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 def _read_stream(file: IO[bytes]) -> dict[str, np.ndarray]:
   """Reads five pickles, then each storage: its count, then its elements."""
-  magic, version, system, value, keys = (
-    _Unpickler(file).load() for _ in range(5)
-  )
+  magic, version, system, value, keys = (_load(file) for _ in range(5))
   if magic != _MAGIC or version != _VERSION or not system["little_endian"]:
     raise ValueError("an unknown start")
   tensors = _tensors(value)
@@ -149,13 +163,16 @@ def _tensors(value: Any) -> dict[str, Tensor]:
 def _view(tensor: Tensor, flat: dict[str, np.ndarray]) -> np.ndarray:
   """Returns a copy of what a tensor shows of its storage."""
   array = flat[tensor.storage.key]
-  shape, strides = np.array(tensor.shape), np.array(tensor.strides)
-  # NumPy does not check: a wrong stride would read any memory.
-  last = tensor.offset + np.sum((shape - 1) * strides)
-  if min(tensor.offset, *shape, *strides, 0) < 0 or last >= len(array):
+  offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
+  # NumPy does not check: a wrong stride would read any memory, and one of 0
+  # show an element a billion times. Its own integers would overflow.
+  last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+  if min(offset, *shape, *strides, 0) < 0 or last >= len(array):
     raise ValueError("a tensor outside its storage")
-  steps = [step * array.itemsize for step in tensor.strides]
+  if math.prod(shape) > len(array):
+    raise ValueError("a tensor larger than its storage")
+  steps = [step * array.itemsize for step in strides]
   view = np.lib.stride_tricks.as_strided(
-    array[tensor.offset :], tensor.shape, steps, writeable=False
+    array[offset:], shape, steps, writeable=False
   )
   return view.astype(array.dtype.newbyteorder("="), order="C")

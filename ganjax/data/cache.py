@@ -8,6 +8,7 @@ What else takes long to make is an .npz with its digest (`write_arrays`).
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ganjax import data, errors
+from ganjax.data import npz
 
 FORMAT = 1  # Raise it when what the loaders write changes: it makes all anew.
 
@@ -73,8 +75,7 @@ def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
   """Returns what `write_arrays` wrote; None if absent, or damaged: it warns."""
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
+    arrays = npz.read(path)
     if str(arrays.pop("digest")) != digest_of(arrays):
       raise ValueError("the arrays do not have the digest beside them")
     return arrays
@@ -186,7 +187,7 @@ def _build(
 
   def allocate(shape: tuple[int, ...]) -> np.ndarray:
     # A full disk under a mapped file kills the process without a word.
-    free, needed = shutil.disk_usage(folder).free, int(np.prod(shape))
+    free, needed = shutil.disk_usage(folder).free, math.prod(shape)
     if needed > free:
       raise errors.UserError(
         f"the cache needs {needed / 1e9:.1f} GB, {folder.parent.parent} has "
@@ -226,17 +227,30 @@ def _read(folder: pathlib.Path, key: dict[str, Any]) -> data.Arrays | None:
     if info["key"] != key:
       return None
     arrays = {}
-    for name, size in info["bytes"].items():
-      if (folder / name).stat().st_size != size:
+    for name in info["bytes"].keys() & {"images.npy", "labels.npy"}:
+      if (folder / name).stat().st_size != info["bytes"][name]:
         return None
       arrays[pathlib.Path(name).stem] = np.load(
         folder / name, mmap_mode="r", allow_pickle=False
       )
-    if list(arrays["images"].shape) != info["shape"]:
-      return None
-    return data.Arrays(num_classes=int(info["num_classes"]), **arrays)
-  except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+    result = data.Arrays(num_classes=info["num_classes"], **arrays)
+    return result if _is_whole(result, info["shape"]) else None
+  except Exception:  # On damaged bytes NumPy and JSON raise almost anything.
     return None
+
+
+def _is_whole(arrays: data.Arrays, shape: list[int]) -> bool:
+  """Returns whether read arrays are of the form that `cached` writes."""
+  images, labels, num = arrays.images, arrays.labels, arrays.num_classes
+  if images.dtype != np.uint8 or list(images.shape) != shape:
+    return False
+  if not isinstance(num, int):
+    return False
+  if labels is None:
+    return num == 0
+  if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
+    return False
+  return 0 <= labels.min(initial=0) and labels.max(initial=0) < num
 
 
 def _sweep(folder: pathlib.Path) -> None:

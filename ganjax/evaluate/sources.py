@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import pathlib
+import zipfile
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from ganjax import configs, data, errors, evaluate, logs, metrics
 from ganjax import run as runs
-from ganjax.data import cache, folder
+from ganjax.data import cache, folder, npz
 
 # Raise it when a metric's or an extractor's numbers change.
 RECIPE = 1
@@ -99,15 +100,18 @@ def of_arrays(arrays: data.Arrays, name: str) -> Source:
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   try:
-    file = np.load(path, allow_pickle=False)
-    arrays = {"images": file} if isinstance(file, np.ndarray) else dict(file)
+    if zipfile.is_zipfile(path):
+      arrays = npz.read(path)
+    else:  # Mapped, a .npy that declares more than it holds takes no memory.
+      arrays = {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
   except FileNotFoundError as error:
     raise errors.UserError(
       f"{path}: there is no such workdir, folder or file"
     ) from error
   except Exception as error:  # On damaged bytes zipfile raises almost anything.
+    reason = " ".join(str(error).split())
     raise errors.UserError(
-      f"{path} is no readable .npz or .npy of plain arrays: {error}"
+      f"{path} is no readable .npz or .npy of plain arrays: {reason}"
     ) from error
   images = labels = None
   for key in ("images", "samples", "arr_0"):
@@ -198,7 +202,7 @@ def noise(like: np.ndarray) -> np.ndarray:
 def _found(path: pathlib.Path) -> metrics.Record | None:
   try:
     return metrics.Record.from_dict(json.loads(path.read_text()))
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+  except Exception:  # No text, no JSON, or other JSON.
     return None
 
 
