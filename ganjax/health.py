@@ -190,7 +190,7 @@ def names_of(stop_when: str) -> set[str]:
   """
   names = {s.strip() for s in stop_when.split(",") if s.strip()}
   for name in sorted(names - DIAGNOSES.keys()):
-    raise errors.unknown("diagnosis", name, DIAGNOSES)
+    raise errors.unknown("config.stop_when", name, DIAGNOSES)
   return names
 
 

@@ -202,7 +202,7 @@ def read_history(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   special = {name: float(name) for name in ("nan", "inf", "-inf")}
   rows = []
   for line in _lines(pathlib.Path(workdir) / HISTORY):
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
       row = json.loads(line)
       if isinstance(row, dict) and isinstance(row.get("step"), int):
         rows.append({k: special.get(str(v), v) for k, v in row.items()})
@@ -257,7 +257,8 @@ def _git(*arguments: str) -> str | None:
     return None
   try:
     return subprocess.run(
-      ["git", "-C", str(folder), *arguments],
+      # Else `status` would write to the index of the checkout.
+      ["git", "--no-optional-locks", "-C", str(folder), *arguments],
       capture_output=True,
       text=True,
       check=True,
@@ -271,7 +272,7 @@ def _truncate(path: pathlib.Path, last_step: int) -> None:
   """Keeps the whole lines of `path` up to `last_step`; none if it is 0."""
   kept = []
   for line in _lines(path):
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
       if last_step and json.loads(line)["step"] <= last_step:
         kept.append(line + b"\n")
   if path.exists():

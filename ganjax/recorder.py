@@ -119,7 +119,8 @@ class Recorder:
     for step, metrics in recent:
       row = _row(metrics)
       if text := health.not_finite(row):
-        self.log.write(step, row | {"diagnosis": "not finite"})
+        self.log.note = "not finite"
+        self.log.write(step, row | {"diagnosis": self.log.note})
         raise faults.NotFinite(step, row, f"step {step}: {text}")
 
   def save(self, done: int, state: Any, values: dict[str, float]) -> None:

@@ -186,10 +186,17 @@ def read_config(workdir: pathlib.Path):
   path = workdir / "config.json"
   if not path.is_file():
     raise errors.UserError(f"{workdir} holds no run: there is no {path}")
-  saved = json.loads(path.read_text())
-  config = configs.resolve(ml_collections.ConfigDict(saved["config"]))
-  dataset = saved["dataset"]
-  return config, tuple(dataset["image_shape"]), dataset["num_classes"]
+  try:
+    saved = json.loads(path.read_text())
+    given = ml_collections.ConfigDict(saved["config"])
+    shape = tuple(int(size) for size in saved["dataset"]["image_shape"])
+    num_classes = int(saved["dataset"]["num_classes"])
+  except Exception as error:  # No text, no JSON, or other JSON.
+    raise errors.UserError(
+      f"{path} is damaged ({' '.join(str(error).split())}): take it from a "
+      "copy of the run"
+    ) from error
+  return configs.resolve(given), shape, num_classes
 
 
 def abstract_state(system: System, shape: tuple[int, ...], num_classes: int):

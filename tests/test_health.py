@@ -413,7 +413,7 @@ def test_a_provoked_diagnosis_stops_the_run(name, provoke, capsys, tmp_path):
 
 
 def test_provoked_numbers_that_are_not_finite(provoke, tmp_path, capsys):
-  with pytest.raises(FloatingPointError, match="step .* is .*; the run stop"):
+  with pytest.raises(FloatingPointError, match="step .* is .*; its batch"):
     provoke(PROVOKED["not finite"])
   *good, last = logs.read_history(tmp_path)
   assert last["diagnosis"] == "not finite" and health.not_finite(last)

@@ -152,7 +152,7 @@ def _other(path: pathlib.Path, rows: Mapping[str, table.Records]):
       }
       for who, records in read.items()
     }
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except Exception as error:  # No text, no JSON, or other JSON.
     raise errors.UserError(f"{path} is no result: {error}") from error
   mine = next(iter(rows.values()))
   for records in others.values():

@@ -20,6 +20,7 @@ import numpy as np
 from flax import traverse_util
 
 from ganjax import errors, extractors
+from ganjax.data import npz
 from ganjax.extractors import Features, resize
 
 FORMAT = 1  # Raise it when a file of today can no longer be read.
@@ -134,8 +135,7 @@ def read(path: pathlib.Path, kind: str, shapes: Shapes) -> Weights:
     UserError: the file is damaged, or holds something else.
   """
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
+    arrays = npz.read(path)
     manifest = json.loads(str(arrays.pop("manifest")))
     written = manifest["format"], manifest["kind"], manifest["digest"]
   except Exception as error:  # On damaged bytes zipfile raises almost anything.

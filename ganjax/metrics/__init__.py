@@ -72,7 +72,7 @@ class Record:
   def from_dict(cls, plain: dict[str, Any]) -> "Record":
     """Returns what `to_dict` made plain."""
     values = {
-      name: float(v) if isinstance(v, str) else v
+      name: v if isinstance(v, (int, float)) else float(v)
       for name, v in plain["values"].items()
     }
     return cls(values, dict(plain["protocol"]), tuple(plain["flags"]))
