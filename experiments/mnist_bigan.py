@@ -2,7 +2,7 @@
 
 Donahue et al. 2017 (https://arxiv.org/abs/1605.09782), section 4.1: fully
 connected networks, 50 uniform latents, and D sees pixels and z as one vector.
-Theirs have 1024 units, batch norm and 400 epochs, these have 20.
+Theirs have 1024 units, batch norm and 400 epochs, these have 10.
 
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/mnist_bigan.py
@@ -28,16 +28,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the config; `smoke` is two steps of a tiny one."""
   config = configs.load("digits_bigan")
   config.update(
-    num_steps=12_000,
+    num_steps=6000,
     system=dict(z_dim=50),
     generator=dict(hidden=(512, 512)),
     encoder=dict(hidden=(512, 512)),
     discriminator=dict(hidden=(256, 256)),
     samples=dict(every=2000, num=100),
-    checkpoint=dict(every=4000),
+    checkpoint=dict(every=3000),
   )
   config.dataset = dict(name="tfds", builder="mnist")
   for spec in config.evals.values():
-    spec.every = 4000
+    spec.every = 3000
   config.update({"": {}, "smoke": SMOKE}[arg])
   return config

@@ -203,7 +203,15 @@ def test_the_command_says_how_it_ended(monkeypatch, capsys):
     assert capsys.readouterr().err.strip().endswith(text)
 
 
-def test_a_second_signal_has_its_usual_effect():
+@pytest.fixture
+def foreground():
+  """Of a process in the background SIGINT may be ignored."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_has_its_usual_effect(foreground):
   with signals.Watch() as watch:
     os.kill(os.getpid(), signal.SIGINT)
     assert watch.number == signal.SIGINT

@@ -357,10 +357,13 @@ def test_what_cannot_leave_a_process_is_told_in_words(monkeypatch):
 
 SCRIPT = """
 import multiprocessing
+import signal
 import numpy as np
 from ganjax import data
 from ganjax.data import sources, streaming
 
+# Of a process in the background it may be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 arrays = data.Arrays(np.zeros((10, 2, 2, 1), np.uint8))
 order = lambda start, count: np.arange(start, start + count) % 10
 source = sources.Rows(arrays)
@@ -390,13 +393,16 @@ def test_no_worker_outlives_its_parent(how):
     text=True,
     start_new_session=True,
   )
-  workers = [int(pid) for pid in process.stdout.readline().split()]
-  assert len(workers) == 2 and all(map(running, workers))
-  if how == signal.SIGINT:
-    os.killpg(process.pid, how)  # As a terminal does: to all of them.
-  else:
+  try:
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(workers) == 2 and all(map(running, workers))
+    if how == signal.SIGINT:
+      os.killpg(process.pid, how)  # As a terminal does: to all of them.
+    else:
+      process.kill()
+    _, text = process.communicate(timeout=60)
+  finally:
     process.kill()
-  _, text = process.communicate(timeout=30)
   assert wait_until(lambda: not any(map(running, workers)))
   if how == signal.SIGINT:
     assert text.count("Traceback") == 1 and "KeyboardInterrupt" in text
