@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   net = dict(name="dcgan", width=32, conditional=True)
   config = ml_collections.ConfigDict(
     dict(
-      num_steps=2000,
+      num_steps=4000,
       batch_size=64,
       system=dict(name="gan", z_dim=100),
       dataset=dict(name="tfds", builder="mnist"),
