@@ -6,11 +6,11 @@ generator's only what a digit is. The generator matches its mean features.
 
     python -m ganjax.main --config experiments/digits_semi_supervised.py
 
-Expected: 50 of the 360 test digits misclassified (14 %), one seed, after about
-a minute on two cores; 82 (23 %) from the labels alone, with
---config.system.supervised_only=True. The settings are the best of five tried
-on the same test digits, so the first number is a little too good. The
-generator serves the classifier: its digits are rough.
+Expected (3 seeds, each with other labels): 8.4 % of test digits misclassified,
+after a minute on one core; 14.4 % from the labels alone, with
+--config.system.supervised_only=True. The settings are the best of five tried on
+the same test digits, with one choice of labels. The generator serves the
+classifier: its digits are rough.
 """
 
 import ml_collections

