@@ -8,10 +8,8 @@ its latent space; the argument `f_anogan` is Schlegl et al. 2019
         --config experiments/mnist_anogan.py[:f_anogan]
 
 Expected of f_anogan (3 seeds): a ROC-AUC of .85 with --config.leave_out='(8,)',
-within 11 minutes on one core; the search has not been run to its end yet.
-`leave_out` is the digit that training does not see; 2,000 test images are
-scored. D's own score: --config.system.name=gan, without
-the argument.
+within 11 minutes on one core; the search is not yet run to its end. 2,000 test
+images are scored. D's own score: --config.system.name=gan, no argument.
 """
 
 import ml_collections
