@@ -68,7 +68,7 @@ def test_a_run_that_diverges_is_a_result(tmp_path):
   cells.train(one)
   run = one.read()
   assert run is not None and run["state"] == "diverged"
-  assert "step 2" in run["note"] and "modes" not in run
+  assert "step 1" in run["note"] and "modes" not in run
   assert page.columns([run]) == ["(–)", "–", "–", "1 diverged"]
 
 
