@@ -71,7 +71,7 @@ class Record:
   @classmethod
   def from_dict(cls, plain: dict[str, Any]) -> "Record":
     """Returns what `to_dict` made plain."""
-    values = {
+    values: dict[str, float] = {
       name: v if isinstance(v, (int, float)) else float(v)
       for name, v in plain["values"].items()
     }
