@@ -210,6 +210,7 @@ class Checkpoints:
       UserError: there is no such step, it is damaged, or its leaves are not
         those of `like`.
     """
+    self.wait()
     steps = self.steps()
     if step is None:
       step = max(steps, default=None)
