@@ -80,12 +80,13 @@ class Recorder:
     self.recent.append((done, metrics))
     last = done == self.num_steps
     due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
-    if self.watch.number or ("_log" in due and self.failed_to_save()):
+    stop = self.watch.number  # One that comes later stops after the next step.
+    if stop or ("_log" in due and self.failed_to_save()):
       due.add("_checkpoint")
     if not due:
       return False
-    self.check(metrics)
-    row, values = self.row(done, metrics) if "_log" in due else {}, {}
+    row, values = self.check(metrics), {}
+    row = self.row(done, row) if "_log" in due else {}
     if row and self.monitor.stop:
       self.log.say(f"stopping at step {done}: {self.monitor.diagnosis}")
       due, last = {*self.every}, True
@@ -106,22 +107,30 @@ class Recorder:
     if "_checkpoint" in due:
       self.save(done, state, values)
     self.paused += time.perf_counter() - start
-    if self.watch.number:
+    if stop:
       text = f"stopped after step {done}; the same command resumes there"
-      raise signals.Interrupted(self.watch.number, text)
+      raise signals.Interrupted(stop, text)
     return last
 
-  def check(self, metrics: Any) -> None:
-    """Raises `NotFinite` of the first step since the last look that is."""
+  def check(self, metrics: Any) -> dict[str, Any]:
+    """Returns what the step says of itself, as numbers.
+
+    Raises:
+      NotFinite: they are not; of the first such step since the last look.
+    """
     recent, self.recent = self.recent, []
-    if not health.not_finite(_row(metrics)):
-      return
-    for step, metrics in recent:
-      row = _row(metrics)
-      if text := health.not_finite(row):
-        self.log.note = "not finite"
-        self.log.write(step, row | {"diagnosis": self.log.note})
-        raise faults.NotFinite(step, row, f"step {step}: {text}")
+    last: dict[str, Any] = _row(metrics)
+    if not health.not_finite(last):
+      return last
+    step, row = next(
+      (step, row)
+      for step, row in ((step, _row(metrics)) for step, metrics in recent)
+      if health.not_finite(row)
+    )
+    self.log.note = "not finite"
+    self.log.write(step, row | {"diagnosis": self.log.note})
+    text = f"step {step}: {health.not_finite(row)}"
+    raise faults.NotFinite(step, row, text)
 
   def save(self, done: int, state: Any, values: dict[str, float]) -> None:
     """Saves a state; again if that fails, as often as the config allows."""
@@ -161,12 +170,10 @@ class Recorder:
         )
     return parallel.steps_per_dispatch(wanted, [*intervals.values()], devices)
 
-  def row(self, done: int, metrics: Any) -> dict[str, Any]:
-    """Returns what the step says of itself, with the diagnosis."""
-    row: dict[str, Any] = _row(metrics)
-    row["diagnosis"] = self.log.note = self.monitor(row)
-    row["images_per_sec"] = self.speed(done)
-    return row
+  def row(self, done: int, row: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the step says of itself, with diagnosis and speed."""
+    self.log.note = self.monitor(row)
+    return row | dict(diagnosis=self.log.note, images_per_sec=self.speed(done))
 
   def speed(self, done: int) -> float:
     """Returns real images a second of training since the last call."""

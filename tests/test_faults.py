@@ -182,6 +182,21 @@ def test_a_signal_on_a_step_that_is_saved_anyway(tmp_path, monkeypatch):
   assert ganjax.load(tmp_path).step == 8
 
 
+def test_a_signal_between_two_looks_loses_nothing(tmp_path, monkeypatch):
+  """It comes while samples are drawn, after it was asked for: one step more."""
+  snapshot = train.report.snapshot
+
+  def interrupted(workdir, step, images):
+    snapshot(workdir, step, images)
+    if step == 4:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(train.report, "snapshot", interrupted)
+  with pytest.raises(signals.Interrupted, match="stopped after step 5"):
+    run(tmp_path, checkpoint=dict(every=12, keep=2))
+  assert ganjax.load(tmp_path).step == 5
+
+
 def test_the_command_says_how_it_ended(monkeypatch, capsys):
   for error, code, text in (
     (
