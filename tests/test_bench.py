@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from ganjax import configs
+from ganjax import configs, dispatch, health
+from ganjax import main as train_main
 from ganjax.bench import __main__ as bench
-from ganjax.bench import measure, page, trace
+from ganjax.bench import loop, measure, page, trace
 from ganjax.nets import conv
 
 
@@ -220,6 +221,9 @@ MISTAKES = {
   "--steps=0": "--steps 0 must be 1 or more",
   "--workdir=x": "unexpected argument '--workdir=x'",
   "--all --plain": "--all has its own experiments",
+  "--pipeline --loop=toy_ring": "--pipeline makes no step: leave out --loop",
+  "--loop=toy_ring --plain --image-shape=2,2,1": "--loop trains as it is: l",
+  "--loop=toy_ring --steps=99": "--steps 99 are too few: --loop needs 10 rows",
 }
 
 
@@ -322,3 +326,146 @@ def test_all(tmp_path, monkeypatch, capsys):
 
 def test_the_names_of_all_are_experiments():
   assert set(bench.CONFIGS.split()) <= configs.experiments().keys()
+
+
+LOOP = ["--config.log_every=2", "--config.samples.every=20"]
+LOOP += ["--config.checkpoint.every=8", "--config.evals.modes.every=0"]
+
+
+@pytest.fixture(scope="module")
+def watched():
+  """What the command says of forty steps of a tiny toy."""
+  output = io.StringIO()
+  with contextlib.redirect_stdout(output):
+    argv = ["--loop=toy_ring:smoke", "--steps=40", *LOOP]
+    assert bench.main(argv) == 0
+  *lines, record = output.getvalue().splitlines()
+  return " ".join(lines), json.loads(record)
+
+
+def test_the_loop(watched):
+  text, record = watched
+  assert (record["config"], record["overrides"]) == ("toy_ring:smoke", LOOP)
+  assert record["steps"] == 40 and record["batch_size"] == 8
+  assert record["intervals"] == dict(log=2, samples=20, checkpoint=8)
+  assert (record["device"], record["devices"]) == ("cpu", 4)
+  # A tenth, and more than the twenty after which all was due, on a log row.
+  memory = record["memory"]
+  first, last = memory["first"], memory["last"]
+  assert (first["step"], last["step"], memory["looks"]) == (22, 40, 10)
+  assert first["live_arrays"] == last["live_arrays"] > 30
+  assert min(first["python_blocks"], last["python_blocks"]) > 1e5
+  assert 1e5 < first["resident_kb"] <= memory["most_kb"] < 1e8
+  assert memory["resident_of"] == "process"
+  assert abs(memory["kb_per_1000_steps"]) < 1e8
+  median, between, everything = record["rows"]
+  for row in record["rows"]:
+    share = 1 - row["inside_ms"] / row["loop_ms"]
+    assert row["host_share"] == pytest.approx(share) and 0 < share < 1
+  # The odd ones from 21 to 39, and all from 21 to 40.
+  assert median["steps"] == between["steps"] == 10
+  assert everything["steps"] == 20
+  # It draws and saves.
+  assert everything["loop_ms"] > between["loop_ms"]
+  for part in ("after step 22:", "after step 40:", "in 10 looks", "in all"):
+    assert part in text
+
+
+def test_a_leak_is_seen(monkeypatch):
+  """A list that keeps each step's metrics: so many arrays more a step."""
+  kept, make_step = [], dispatch.make_step
+
+  def leaky(*args):
+    step_fn = make_step(*args)
+
+    def step(*args):
+      state, metrics = step_fn(*args)
+      kept.append(metrics)
+      return state, metrics
+
+    return step
+
+  monkeypatch.setattr(dispatch, "make_step", leaky)
+  config = train_main.parse(["bench", "--config=toy_ring:smoke", *LOOP])[0]
+  memory = loop.run(config, 40)["memory"]
+  grown = memory["last"]["live_arrays"] - memory["first"]["live_arrays"]
+  # Those of every other step are read, and then hold another one each.
+  assert len(kept) == 41 and grown == (18 + 9) * len(kept[0]) > 200
+  # Nothing is left patched.
+  assert dispatch.make_step is leaky
+
+
+def test_a_loss_that_is_not_finite_ends_it_in_one_line(monkeypatch, capsys):
+  monkeypatch.setattr(health, "not_finite", lambda row: "D loss is nan")
+  assert bench.main(["--loop=toy_ring:smoke", "--steps=40", *LOOP]) == 2
+  error = capsys.readouterr().err
+  assert error == "error: nothing is measured: step 1: D loss is nan\n"
+
+
+def test_the_slope_of_memory(monkeypatch):
+  """From 1,000 kB 3 kB in every 100 steps, but for one look of 5 kB more."""
+  watch = loop.Watch(2000, dict(log=100, checkpoint=500))
+  assert watch.warm == 500 and list(watch.looks) == [*range(600, 2001, 100)]
+  sizes = 1000.0 + 3 * np.arange(15)
+  sizes[7] += 5  # In the middle, so no slope.
+  left = iter(1024 * sizes)
+  monkeypatch.setattr(loop, "resident", lambda: (next(left), "process"))
+  for done in range(1, 2001):
+    watch.look(done)
+  monkeypatch.setattr(loop, "resident", lambda: (0, "process"))
+  memory = watch.memory()
+  assert memory["kb_per_1000_steps"] == pytest.approx(30)
+  assert memory["first"]["resident_kb"] == 1000
+  assert memory["last"]["resident_kb"] == memory["most_kb"] == 1042
+
+
+def test_looks_are_few_and_after_rows_of_the_log():
+  watch = loop.Watch(100_000, dict(log=70, samples=60_000))
+  assert watch.warm == 10_000 and len(watch.looks) <= loop.NUM_LOOKS
+  assert not (watch.looks % 70).any() and 10_000 < watch.looks[0] < 10_560
+  assert 99_440 < watch.looks[-1] <= 100_000
+
+
+def test_the_host_s_share_by_hand():
+  """Calls of 8 ms and 2 between them; 40 more each third, looks not counted.
+
+  The first takes 900 ms, but nothing counts before two are done.
+  """
+  times, now = np.full((9, 3), np.nan), 5.0
+  for step in range(9):
+    inside = 0.9 if step == 0 else 0.012 if step == 3 else 0.008
+    looked = 0.5 if step in (3, 5) else 0.0
+    times[step] = now, now + inside, looked
+    now += inside + looked + (0.042 if step % 3 == 2 else 0.002)
+  median, mean, everything = loop.rows(times, [3], 2)
+  expected = dict(of="between", how="median", steps=4, inside_ms=8, loop_ms=10)
+  assert median == pytest.approx(expected | dict(host_share=0.2))
+  expected |= dict(how="mean", inside_ms=9, loop_ms=11)
+  assert mean == pytest.approx(expected | dict(host_share=2 / 11))
+  # Six steps from the third on, two of which are due.
+  inside, whole = (5 * 8 + 12) / 6, (5 * 8 + 12 + 6 * 2 + 2 * 40) / 6
+  expected = dict(of="everything", how="mean", steps=6, inside_ms=inside)
+  expected |= dict(loop_ms=whole, host_share=1 - inside / whole)
+  assert everything == pytest.approx(expected)
+
+
+def test_the_host_s_share_of_long_dispatches():
+  """Four steps a call, and a log after every second call, or after each."""
+  times = np.full((17, 3), np.nan)
+  for i in range(5):
+    times[4 * i] = i, i + 0.8, 0.0
+  median, _, everything = loop.rows(times, [8], 0)
+  assert median["steps"] == 8 and everything["steps"] == 16
+  assert median["inside_ms"] == pytest.approx(200)
+  assert median["loop_ms"] == everything["loop_ms"] == pytest.approx(250)
+  assert [row["of"] for row in loop.rows(times, [4], 0)] == ["everything"]
+
+
+def test_each_step_is_awaited(monkeypatch):
+  """Or its time would be that of its dispatch."""
+  seen = []
+  monkeypatch.setattr(jax, "block_until_ready", seen.append)
+  watch = loop.Watch(20, dict(log=2))
+  step_fn = watch.around(lambda: lambda *args: ("state", "metrics"))()
+  assert step_fn(None, None, None, None, 3) == ("state", "metrics")
+  assert seen == ["metrics"] and watch.times[3, 0] <= watch.times[3, 1]

@@ -21,6 +21,12 @@ ROUNDS = 2
 PATIENCE = 5  # Seconds before a line says how far it is,
 PLAIN_SECONDS = 10  # and between two where there is no terminal.
 NUM_OPS = 15
+# A flag -> why others are not to stand beside it, and which.
+ALONE = {
+  "all": ("has its own experiments", "config plain profile pipeline loop"),
+  "pipeline": ("makes no step", "plain profile loop"),
+  "loop": ("trains as it is", "config plain profile image-shape num-classes"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     action="store_true",
     help="streams of its batches instead, from mapped rows and from PNG files",
   )
+  add("--loop", metavar="FILE[:ARG]", help="one whose training is run whole")
   add("--profile", default="", metavar="DIR", help="writes a trace of 3 steps")
   add(
     "--image-shape",
@@ -91,18 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag in flags:
       if not flag.startswith("--config.") or "=" not in flag:
         raise errors.UserError(f"unexpected argument {flag!r}; see --help")
+    _check_alone(args)
     if args.all:
-      if args.config or args.plain or args.profile or args.pipeline:
-        raise errors.UserError(
-          "--all has its own experiments and forms: leave out --config, "
-          "--plain, --profile and --pipeline"
-        )
       command = ["python", "-m", "ganjax.bench", *argv]
       measure_all(args, flags, shlex.join(command))
     elif args.pipeline:
-      if args.plain or args.profile:
-        raise errors.UserError("--pipeline makes no step: leave out the rest")
       measure_pipeline(args, flags)
+    elif args.loop:
+      measure_loop(args, flags)
     else:
       measure_one(args, flags)
   except (errors.UserError, OSError) as error:
@@ -112,6 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("interrupted", file=sys.stderr)
     return 130
   return 0
+
+
+def _check_alone(args: argparse.Namespace) -> None:
+  """Raises a `UserError` if flags exclude each other."""
+  given = {k.replace("_", "-") for k, v in vars(args).items() if v}
+  for name, (why, others) in ALONE.items():
+    wrong = ", --".join(sorted(given & {*others.split()}))
+    if name in given and wrong:
+      raise errors.UserError(f"--{name} {why}: leave out --{wrong}")
 
 
 def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
@@ -148,6 +160,16 @@ def measure_pipeline(args: argparse.Namespace, flags: list[str]) -> None:
       f"the first batch after {row['open_s']:.1f} s"
     )
   print(json.dumps(record), flush=True)
+
+
+def measure_loop(args: argparse.Namespace, flags: list[str]) -> None:
+  """Measures the whole loop of one experiment; prints the result."""
+  config, _ = train_main.parse(["bench", f"--config={args.loop}", *flags])
+  from ganjax.bench import loop
+
+  record: dict[str, Any] = dict(config=args.loop, overrides=flags)
+  record |= loop.run(config, args.steps)
+  print(*loop.lines(record), json.dumps(record), sep="\n", flush=True)
 
 
 def measure_all(
