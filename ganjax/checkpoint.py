@@ -55,6 +55,12 @@ class Checkpoints:
       )
     policy = checkpoint_managers.AnyPreservationPolicy(policies)
     self._folder, self._read_only = folder.absolute(), read_only
+    if not read_only:
+      self._folder.mkdir(parents=True, exist_ok=True)
+    alone: dict[str, Any] = {}
+    if jax.process_count() > 1:  # Orbax would wait for the others.
+      index = jax.process_index()
+      alone = dict(primary_host=index, active_processes={index})
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -64,7 +70,8 @@ class Checkpoints:
         best_fn=(lambda values: values[best]) if best else None,
         best_mode={"lower": "min", "higher": "max"}[better],
         cleanup_tmp_directories=not read_only,
-        create=not read_only,
+        create=False,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(**alone),
         enable_async_checkpointing=True,
       ),
     )
@@ -86,13 +93,11 @@ class Checkpoints:
     """
     self.wait()
     state = jax.tree.map(np.asarray, state)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-      if not np.isfinite(leaf).all():
-        name = jax.tree_util.keystr(path)
-        raise FloatingPointError(
-          f"step {step}: {name} is not finite; the checkpoints of steps "
-          f"{self.steps()} are good"
-        )
+    if name := not_finite(state):
+      raise FloatingPointError(
+        f"step {step}: {name} is not finite; the checkpoints of steps "
+        f"{self.steps()} are good"
+      )
     try:
       saved = self._manager.save(
         step,
@@ -246,6 +251,45 @@ class Checkpoints:
     finally:
       self._pool.shutdown()
     self._manager.close()
+
+
+class NoCheckpoints:
+  """In place of `Checkpoints` in a process that leaves them to another."""
+
+  def __init__(self, *_):
+    """Takes what `Checkpoints` takes."""
+
+  def save(self, step: int, state: Any, values: dict[str, float]) -> None:
+    """Refuses what `Checkpoints` refuses, and saves nothing."""
+    del values
+    if name := not_finite(state):
+      raise FloatingPointError(f"step {step}: {name} is not finite")
+
+  def poll(self) -> None:
+    """Does nothing: a failure ends the other process."""
+
+  def steps(self) -> list[int]:
+    """Returns none."""
+    return []
+
+  def resume(self, like: Any) -> tuple[int, Any]:
+    """Returns 0, and arrays of zeros."""
+    return 0, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+
+  def __enter__(self) -> "NoCheckpoints":
+    """Returns itself."""
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    """Does nothing."""
+
+
+def not_finite(state: Any) -> str:
+  """Returns the path of the first leaf that is not finite, or ""."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    if not np.isfinite(leaf).all():
+      return jax.tree_util.keystr(path)
+  return ""
 
 
 def facts_of(tree: Any) -> dict[str, manifest.Facts]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganjax import configs, data, errors, parallel
+from ganjax import configs, data, errors, parallel, processes
 from ganjax.data import sources, streaming
 
 MODES = ("auto", "always", "never", "files")
@@ -37,7 +37,8 @@ def load(config: configs.Config, devices) -> tuple[Any, data.Arrays]:
     source = _files(config)
     return source, _examples(source, range(min(NUM_SOME, len(source))))
   arrays = configs.load_data(config, "train")
-  too_large = arrays.images.nbytes > share * _memory(devices[0])
+  device = devices[processes.own(devices)[0]]
+  too_large = arrays.images.nbytes > share * _memory(device)
   streams = mode == "always" or (mode == "auto" and too_large)
   return sources.Rows(arrays) if streams else None, arrays
 
@@ -126,13 +127,13 @@ class Feed(NamedTuple):
       start: the first step that will be asked for; a stream gives one after
         another.
     """
-    seed, num, many = self.config.seed, len(self), len(self.devices)
+    seed, num, own = self.config.seed, len(self), processes.own(self.devices)
     if not self.streams:
       on_device = parallel.replicate(self.arrays, self.devices)
 
       def chosen(step, count):
         found = places(seed, step, count, self.shape, num)
-        return on_device, parallel.shard(found, many)
+        return on_device, parallel.shard(found, len(self.devices))[own]
 
       yield chosen
       return
@@ -141,13 +142,14 @@ class Feed(NamedTuple):
       return data.batch_indices(seed, start, count, num)
 
     first, workers = start * math.prod(self.shape), self.config.stream.workers
+    part = processes.part(self.devices)
     with streaming.batches(
-      self.source, order, first, self.shape, workers=workers
+      self.source, order, first, self.shape, part=part, workers=workers
     ) as stream:
 
       def read(step, count):
         del step, count
-        split = functools.partial(parallel.shard, num_devices=many, axis=1)
+        split = functools.partial(parallel.shard, num_devices=len(own), axis=1)
         batch = jax.tree.map(lambda x: split(x)[:, None], next(stream))
         return None, batch
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ganjax import logs
+from ganjax import logs, processes
 
 MAX_RETRIES = 3
 # Streams of a seed; the n-th retry trains with the stream TRAINING + n.
@@ -40,6 +40,7 @@ class Retries:
     self.steps: list[int] = []
     if self._path.is_file():
       self.steps = json.loads(self._path.read_text())["rolled_back_to"]
+    self.steps = processes.agree(self.steps)
 
   def add(self, step: int, text: str) -> None:
     """Notes that the run goes on from `step` again, and says why.
@@ -53,8 +54,9 @@ class Retries:
         "already: lower the learning rates"
       )
     self.steps.append(step)
-    logs.write_json(self._path, {"rolled_back_to": self.steps})
-    print(f"{text}going on from step {step} with other randomness")
+    if processes.is_first():
+      logs.write_json(self._path, {"rolled_back_to": self.steps})
+      print(f"{text}going on from step {step} with other randomness")
 
   def key(self, seed: int, step: int) -> jax.Array:
     """Returns the key of training after `step` steps."""
@@ -65,7 +67,7 @@ class Retries:
 def dump(
   workdir: pathlib.Path, error: NotFinite, batch: Any, key: jax.Array
 ) -> pathlib.Path:
-  """Writes what a step was made of; returns the .npz with it.
+  """Writes what a step was made of; returns the first process's .npz with it.
 
   Args:
     workdir: of the run.
@@ -73,9 +75,10 @@ def dump(
     batch: of the step, `images` and `labels`, as stored.
     key: of the step.
   """
-  folder = workdir / "faults"
-  folder.mkdir(exist_ok=True)
-  path = folder / f"{error.step:08d}.npz"
+  path = workdir / "faults" / f"{error.step:08d}.npz"
+  if not processes.is_first():
+    return path
+  path.parent.mkdir(exist_ok=True)
   arrays: Any = dict(images=batch.images, key=jax.random.key_data(key))
   if batch.labels is not None:
     arrays["labels"] = batch.labels

@@ -20,6 +20,8 @@ DEFAULT = "digits_dcgan"
 USAGE = """\
 usage: python -m ganjax.main [--config FILE[:ARG]] [--workdir DIR]
                              [--config.KEY=VALUE ...] [--debug]
+                             [--coordinator HOST:PORT --num_processes N
+                              --process_id I]
 
   --config FILE[:ARG]  an experiment, by path or by name (default {default});
                        every one knows the argument `smoke`: two quick steps
@@ -28,6 +30,8 @@ usage: python -m ganjax.main [--config FILE[:ARG]] [--workdir DIR]
   --config.KEY=VALUE   any key of the config, e.g. --config.loss.name=hinge
                        --config.g_opt.learning_rate=1e-4 --config.num_steps=9
   --debug              show the traceback of an error
+  --coordinator        one run on several machines, see WORKSPACE.md; within
+                       srun or mpirun, none of the three is needed
 
 experiments:
 {experiments}
@@ -50,7 +54,7 @@ def usage() -> str:
 
 
 def parse(argv: Sequence[str]):
-  """Returns (config, workdir, debug) of the command line.
+  """Returns (config, workdir) of the command line; joins the others of a run.
 
   Raises:
     UserError: anything in it is wrong.
@@ -60,6 +64,7 @@ def parse(argv: Sequence[str]):
   from ganjax import configs
 
   argv = list(argv)
+  _connect(argv)
   spec = _take(argv, "--config", DEFAULT)
   _check_path("--config", spec.partition(":")[0])
   config = configs.load(spec)
@@ -89,6 +94,20 @@ def parse(argv: Sequence[str]):
   workdir = values["workdir"].value or os.path.join("runs", stem)
   _check_path("--workdir", workdir)
   return configs.resolve(values["config"].value), workdir
+
+
+def _connect(argv: list[str]) -> None:
+  """Removes what is about processes from `argv`, and joins the others."""
+  from ganjax import processes
+
+  numbers = []
+  for flag, missing in (("--num_processes", "0"), ("--process_id", "-1")):
+    given = _take(argv, flag, missing)
+    try:
+      numbers.append(int(given))
+    except ValueError:
+      raise errors.UserError(f"{flag}={given} must be an integer") from None
+  processes.connect(_take(argv, "--coordinator", ""), *numbers)
 
 
 def _with_named(config, paths: Sequence[str]):
@@ -155,6 +174,19 @@ def _user_error(config, text: str) -> errors.UserError:
   return errors.UserError(f"config.{match[1]}={match[2]!r} must be {kind}")
 
 
+def _failed(error: Exception, debug: bool) -> int:
+  """Ends what went wrong in one process alone."""
+  from ganjax import processes
+
+  text = str(error) if isinstance(error, errors.SaveError) else ""
+  text = text or processes.lost(error)
+  if debug or not text:
+    raise error
+  print(f"error: {text}", file=sys.stderr)
+  processes.leave(1)
+  return 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   argv = list(sys.argv if argv is None else argv)
@@ -171,11 +203,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ganjax import train
 
     train.train(config, workdir)
-  except (errors.UserError, errors.SaveError, FloatingPointError) as error:
+  except (errors.UserError, FloatingPointError) as error:
     if debug:
       raise
     print(f"error: {error}", file=sys.stderr)
     return 2 if isinstance(error, errors.UserError) else 1
+  except (errors.SaveError, RuntimeError) as error:
+    return _failed(error, debug)
   except KeyboardInterrupt as error:
     text = str(error) or "interrupted; the same command resumes"
     print(text, file=sys.stderr)

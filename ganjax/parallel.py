@@ -18,6 +18,8 @@ import numpy as np
 from jax import lax
 from jax.experimental.compilation_cache import compilation_cache
 
+from ganjax import processes
+
 AXIS = "devices"
 
 
@@ -62,16 +64,16 @@ def map_step(
     train_step: `(state, batch, key) -> (state, metrics)`, with collectives
       over `AXIS`.
     prepare: `batch -> batch`, from what is stored to what networks see.
-    devices: the devices to run on.
+    devices: the devices to run on, of all processes.
     several: whether indices have an axis of steps, after that of devices. They
       become a `lax.scan`, in which convolutions are slow on CPU.
     streams: whether the batch itself stands in place of its indices.
 
   Returns:
     `(state, arrays, indices [num_devices, ...], key, step) -> (state,
-    metrics)`, metrics of the last step. The batch is gathered from `arrays`,
-    which live on the device. `state` is donated: the one given is not to be
-    used again.
+    metrics)`, with the indices of this process's devices, and the metrics of
+    the last step. The batch is gathered from `arrays`, which live on the
+    device. `state` is donated: the one given is not to be used again.
   """
 
   def one_step(state, arrays, indices, key, step):
@@ -112,7 +114,7 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
     out_axes=None,  # pyright: ignore[reportArgumentType]
     devices=devices,
   )
-  return copy(tree, np.arange(len(devices)))
+  return copy(tree, np.array(processes.own(devices)))
 
 
 def shard(array: np.ndarray, num_devices: int, axis: int = -1) -> np.ndarray:

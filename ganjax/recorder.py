@@ -13,10 +13,31 @@ from ganjax import (
   logs,
   parallel,
   plots,
+  processes,
   report,
   signals,
 )
 from ganjax import run as runs
+
+
+class NoLog:
+  """In place of `logs.Log` in a process that leaves it to another."""
+
+  def __init__(self, workdir, num_steps, images_per_step, resume_step=0):
+    """Takes what `Log` takes."""
+    self.images_per_step, self.note = images_per_step, ""
+
+  def __enter__(self):
+    """Returns itself."""
+    return self
+
+  def __exit__(self, *exception):
+    """Does nothing."""
+
+  def write(self, *_):
+    """Does nothing, as the others."""
+
+  images = progress = say = warn = write
 
 
 class Recorder:
@@ -48,7 +69,10 @@ class Recorder:
       f"_{k}": config[k]["every"] for k in ("samples", "checkpoint")
     }
     images = batches_per_step * config["batch_size"]
-    self.log = logs.Log(run.workdir, self.num_steps, images, run.step)
+    # Of several processes, all must know what is due, and one does it.
+    self.writes = processes.is_first()
+    log = logs.Log if self.writes else NoLog
+    self.log = log(run.workdir, self.num_steps, images, run.step)
     # Since when, since which step, and how long of it was not training.
     self.since, self.paused = (0.0, -1), 0.0
 
@@ -80,7 +104,7 @@ class Recorder:
     self.recent.append((done, metrics))
     last = done == self.num_steps
     due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
-    stop = self.watch.number  # One that comes later stops after the next step.
+    stop = self.watch.stop()  # What comes later stops after the next step.
     if stop or ("_log" in due and self.failed_to_save()):
       due.add("_checkpoint")
     if not due:
@@ -94,7 +118,8 @@ class Recorder:
     state = parallel.local(state)
     if "_samples" in due:
       self.snapshot(done, state)
-    if specs := {k: v for k, v in self.evals.items() if k in due}:
+    specs = {k: v for k, v in self.evals.items() if k in due}
+    if specs and self.writes:
       draw = functools.partial(self.run.sampler, state)
       sampler = self.run.sampler
       scores = self.evaluator.score(
@@ -184,6 +209,8 @@ class Recorder:
 
   def snapshot(self, done: int, state: Any) -> None:
     """Draws the fixed latents."""
+    if not self.writes:
+      return
     images = self.run.sampler(state, self.run.config.samples.num)
     try:
       report.snapshot(self.run.workdir, done, images)

@@ -4,6 +4,10 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,22 +27,37 @@ class Watch:
   """Notes the first SIGTERM or SIGINT; the second one stops at once.
 
   A context manager. Python gives signals to the main thread alone: elsewhere
-  it watches nothing.
+  it watches nothing. Where a run has several processes, a signal to one stops
+  all of them after the same step: JAX takes SIGTERM there, and tells it on.
 
   Attributes:
-    number: of the signal that came, 0 for none.
+    number: of the signal that came to this process, 0 for none.
   """
 
   def __init__(self):
     """Watches nothing yet."""
-    self.number, self._before = 0, {}
+    self.number, self._looks = 0, 0
+    self._before: dict[int, Any] = {}
+    self._alone = jax.process_count() == 1
 
   def __enter__(self) -> "Watch":
     """Begins to watch."""
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
+      own = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
+      for number in own:
         self._before[number] = signal.signal(number, self._note)
     return self
+
+  def stop(self) -> int:
+    """Returns the signal by which the run is to stop now, or 0.
+
+    All processes ask after each of their dispatches, and get the same answer.
+    """
+    if self._alone:
+      return self.number
+    self._looks += 1
+    stops = multihost_utils.reached_preemption_sync_point(self._looks)
+    return int(signal.SIGTERM) if stops else 0
 
   def __exit__(self, *exception: object) -> None:
     """Gives the signals back to whom they belonged."""
@@ -53,3 +72,5 @@ class Watch:
     name = signal.Signals(number).name
     text = f"\n{name}: stopping after this step; again to stop at once\n"
     os.write(2, text.encode())  # `print` may be at work underneath.
+    if not self._alone:
+      os.kill(os.getpid(), signal.SIGTERM)

@@ -20,6 +20,7 @@ from ganjax import (
   logs,
   metrics,
   parallel,
+  processes,
   report,
   signals,
 )
@@ -50,7 +51,7 @@ def train(
   Args:
     config: of an experiment.
     workdir: the run's folder; a run found there is resumed.
-    devices: all of this process by default.
+    devices: those of all processes by default.
 
   Returns:
     The trained run.
@@ -65,35 +66,19 @@ def train(
   config = configs.resolve(config)
   parallel.cache_compilations(str(cache.root() / "xla"))
   parallel.keep_memory()
-  devices = devices or jax.local_devices()
+  devices = devices or processes.devices()
   configs.check_devices(config, len(devices))
   workdir = pathlib.Path(workdir)
-  _check_same_config(config, workdir)
-
-  source, arrays = dispatch.load(config, devices)
-  shape, num_classes = arrays.images.shape[1:], arrays.num_classes
-  stored = scaling.get(config.scaling, str(arrays.images.dtype))
-  system = configs.build(config, shape, num_classes, parallel.AXIS)
-  like = runs.abstract_state(system, shape, num_classes)
-  shape = system.batches_per_step, config.batch_size
-  feed = dispatch.Feed(source, arrays, config, shape, devices)
-  _describe(config, arrays, len(feed), workdir)
-  print(_headline(system, like, arrays, feed, devices, workdir), flush=True)
-  evaluator = None
-  embedded = config.extractor.name == "classifier" and any(
-    metrics.input_of(name) in extractors.Features._fields
-    for name in config.evals
+  feed, system, like, stored, evaluator = processes.together(
+    _set_up, config, workdir, devices
   )
-  if embedded and not num_classes:
-    print("no scores: this dataset has no labels to train a classifier on")
-  elif config.evals:
-    evaluator = sources.evaluator_of(config, arrays)
-    evaluator.prepare(config.evals.to_dict())
 
   def prepare(batch):
     return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
 
-  with checkpoint.Checkpoints(
+  first = processes.is_first()
+  keeper = checkpoint.Checkpoints if first else checkpoint.NoCheckpoints
+  with keeper(
     workdir / "checkpoints",
     config.checkpoint.keep,
     config.checkpoint.best,
@@ -103,30 +88,66 @@ def train(
     step_fn = dispatch.make_step(system, prepare, devices, feed.streams)
     run = None
     while run is None:
-      start, state = checkpoints.resume(like)
-      if state is None:
+      start, state = processes.together(checkpoints.resume, like)
+      start = processes.agree(start)
+      if not start:
         state = _first_state(config, system, feed.some(), prepare)
-      first = runs.Run(config, workdir, start, state, sampler)
-      monitor = health.Monitor(first.history(), config.stop_when, until=start)
-      if monitor.stop:
+      state = processes.from_first(state)
+      begun = runs.Run(config, workdir, start, state, sampler)
+      history = processes.agree(begun.history())
+      monitor = health.Monitor(history, config.stop_when, until=start)
+      if monitor.stop and first:
         print(f"stopped at step {start} before: {monitor.diagnosis}")
       if monitor.stop or start >= config.num_steps:
-        run = first
+        run = begun
         break
       with signals.Watch() as watch:
         recorder = Recorder(
-          first, system.batches_per_step, checkpoints, evaluator, monitor, watch
+          begun, system.batches_per_step, checkpoints, evaluator, monitor, watch
         )
         try:
-          run = _loop(first, feed, step_fn, recorder, devices, retries)
+          run = _loop(begun, feed, step_fn, recorder, devices, retries)
         except faults.NotFinite as error:
           text = _keep(error, config, workdir, feed, retries)
           if config.on_nan != "rollback":
             text += "lower the learning rates, or set config.on_nan='rollback'"
             raise FloatingPointError(text) from error
-          retries.add(max(checkpoints.steps(), default=0), text)
-  report.show(run, evaluator, arrays)
+          before = max(checkpoints.steps(), default=0)
+          retries.add(processes.agree(before), text)
+  if first:
+    report.show(run, evaluator, feed.arrays)
+  processes.agree(None)  # The others wait for the first one's report.
   return run
+
+
+def _set_up(config, workdir, devices) -> tuple[Any, ...]:
+  """Returns the feed, the system, its state's shapes, scaling and evaluator.
+
+  Here is what a user can get wrong before a run begins.
+  """
+  _check_same_config(config, workdir)
+  source, arrays = dispatch.load(config, devices)
+  shape, num_classes = arrays.images.shape[1:], arrays.num_classes
+  stored = scaling.get(config.scaling, str(arrays.images.dtype))
+  system = configs.build(config, shape, num_classes, parallel.AXIS)
+  like = runs.abstract_state(system, shape, num_classes)
+  shape = system.batches_per_step, config.batch_size
+  feed = dispatch.Feed(source, arrays, config, shape, devices)
+  if processes.is_first():
+    _describe(config, arrays, len(feed), workdir)
+    print(_headline(system, like, arrays, feed, devices, workdir), flush=True)
+  evaluator = None
+  embedded = config.extractor.name == "classifier" and any(
+    metrics.input_of(name) in extractors.Features._fields
+    for name in config.evals
+  )
+  if embedded and not num_classes:
+    print("no scores: this dataset has no labels to train a classifier on")
+  elif config.evals:
+    evaluator = sources.evaluator_of(config, arrays)
+    if processes.is_first():
+      evaluator.prepare(config.evals.to_dict())
+  return feed, system, like, stored, evaluator
 
 
 def _first_state(config, system, arrays, prepare) -> Any:
@@ -198,6 +219,8 @@ def _headline(system, like, arrays, feed, devices, workdir) -> str:
   images += ", streamed" * feed.streams
   where = f"{len(devices)} {devices[0].device_kind} device"
   where += "s" * (len(devices) > 1)
+  if (count := processes.part(devices)[1]) > 1:
+    where += f" of {count} processes"
   return f"{workdir}: {', '.join([images, *sizes])}, on {where}"
 
 

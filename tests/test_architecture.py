@@ -11,7 +11,7 @@ FILES = sorted((ROOT / "ganjax").rglob("*.py"))
 # Each layer may import those to its left, never those to its right.
 LAYERS = [
   {"errors"},
-  {"registry", "manifest", "signals"},
+  {"registry", "manifest", "signals", "processes"},
   {"parallel", "data", "relativism", "divergences", "latents", "optimizers"},
   {"losses", "state", "augment", "examples", "flops"},
   {"extractors", "nets", "schema", "penalties", "health"},
