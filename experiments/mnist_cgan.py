@@ -26,11 +26,11 @@ SMOKE = dict(
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the config; `smoke` is two steps of a tiny one."""
   adam = dict(name="adam", b1=0.5)
-  scored = dict(every=1000)
+  scored = dict(every=2000)
   net = dict(name="dcgan", width=32, conditional=True)
   config = ml_collections.ConfigDict(
     dict(
-      num_steps=4000,
+      num_steps=8000,
       batch_size=64,
       system=dict(name="gan", z_dim=100),
       dataset=dict(name="tfds", builder="mnist"),
@@ -41,8 +41,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       d_opt=adam | dict(learning_rate=1e-4),
       ema=dict(decay=0.999),
       evals=dict(frechet=scored, classes=scored, label_accuracy=scored),
-      samples=dict(every=500, num=100),
-      checkpoint=dict(every=1000, keep=2, best="frechet"),
+      samples=dict(every=1000, num=100),
+      checkpoint=dict(every=2000, keep=2, best="frechet"),
     )
   )
   config.update({"": {}, "smoke": SMOKE}[arg])
