@@ -118,8 +118,8 @@ def load(spec: str) -> Config:
   module = importlib.util.module_from_spec(module_spec)
   try:
     module_spec.loader.exec_module(module)
-    # A dict that stands in two sections must not stay one.
-    return ml_collections.ConfigDict(module.get_config(argument).to_dict())
+    found = schema.copy(module.get_config(argument).to_dict())
+    return ml_collections.ConfigDict(found)
   except KeyError as error:
     if error.args != (argument,):
       raise

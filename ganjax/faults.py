@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ganjax import logs, processes
+from ganjax import errors, logs, processes
 
 MAX_RETRIES = 3
 # Streams of a seed; the n-th retry trains with the stream TRAINING + n.
@@ -39,8 +39,12 @@ class Retries:
     self._path = workdir / "retries.json"
     self.steps: list[int] = []
     if self._path.is_file():
-      self.steps = json.loads(self._path.read_text())["rolled_back_to"]
-    self.steps = processes.agree(self.steps)
+      try:
+        self.steps = json.loads(self._path.read_text())["rolled_back_to"]
+      except (ValueError, KeyError, TypeError) as error:
+        raise errors.UserError(
+          f"{self._path} is damaged ({error!r}): take it from a copy of the run"
+        ) from error
 
   def add(self, step: int, text: str) -> None:
     """Notes that the run goes on from `step` again, and says why.

@@ -18,6 +18,9 @@ from ganjax import registry
 
 OPTIMIZERS = registry.Registry("optimizer")
 SCHEDULES = registry.Registry("schedule")
+# Of optax: parts of optimizers, one that needs the loss itself, and one whose
+# state is a typed key, which no checkpoint holds.
+UNFIT = ("lbfgs", "noisy_sgd", "scale_by_learning_rate", "scale_by_rprop")
 
 
 def find(name: str) -> Callable[..., optax.GradientTransformation]:
@@ -38,6 +41,8 @@ def _with_optax(own: registry.Registry, others: Mapping, parameter: str):
       if parameter in inspect.signature(value).parameters:
         found[name] = value
   found.update(own)
+  for name in UNFIT:
+    found.pop(name, None)
   return found
 
 

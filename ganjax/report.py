@@ -41,7 +41,10 @@ def figures(
   files = sorted((run.workdir / "samples").glob("*.npy"))
   snapshots = [(int(f.stem), np.load(f)) for f in files]
   snapshots = [(step, x) for step, x in snapshots if step <= run.step]
-  plots.over_time(paths["samples over time"], snapshots)
+  if snapshots:
+    plots.over_time(paths["samples over time"], snapshots)
+  else:  # A full disk may have taken them.
+    del paths["samples over time"]
   count = min(BESIDE if real.dtype == np.uint8 else 2000, len(real))
   plots.beside_real(
     paths["samples beside real"], run.sample(count), np.asarray(real[:count])

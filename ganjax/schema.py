@@ -87,6 +87,21 @@ def of(function: Callable, given: Iterable[str]) -> dict[str, Any]:
   }
 
 
+def copy(tree: Any) -> Any:
+  """Returns `tree` with dicts of its own, also where one stood twice."""
+  if not isinstance(tree, dict):
+    return tree
+  return {key: copy(value) for key, value in tree.items()}
+
+
+def leaves(path: str, tree: Any) -> dict[str, Any]:
+  """Returns the path of each value that is no dict, and the value."""
+  if not isinstance(tree, dict):
+    return {path: tree}
+  parts = [leaves(f"{path}.{key}", value) for key, value in tree.items()]
+  return {key: value for part in parts for key, value in part.items()}
+
+
 def find(path: str, spec: Any, finder: Callable[[str], Callable]) -> Callable:
   """Returns what `spec["name"]` names; an error says where it stood."""
   if "name" not in check_dict(path, spec):

@@ -22,6 +22,7 @@ from ganjax import (
   parallel,
   processes,
   report,
+  schema,
   signals,
 )
 from ganjax import run as runs
@@ -39,6 +40,11 @@ HARMLESS |= {
   "on_nan",
   "stream",
 }
+# What a run writes into its workdir.
+KINDS = dict.fromkeys(
+  ("checkpoints", "samples", "figures", "evaluations", "faults"), "folder"
+)
+KINDS |= dict.fromkeys(("metrics.jsonl", "evaluation.json"), "file")
 
 
 def train(
@@ -84,7 +90,9 @@ def train(
     config.checkpoint.best,
     metrics.better(config.checkpoint.best) or "lower",
   ) as checkpoints:
-    sampler, retries = Sampler(system, stored), faults.Retries(workdir)
+    sampler = Sampler(system, stored)
+    retries = processes.together(faults.Retries, workdir)
+    retries.steps = processes.agree(retries.steps)
     step_fn = dispatch.make_step(system, prepare, devices, feed.streams)
     run = None
     while run is None:
@@ -228,12 +236,20 @@ def _check_same_config(config: configs.Config, workdir: pathlib.Path) -> None:
   if not (workdir / "config.json").is_file():
     return
   old, new = runs.read_config(workdir)[0].to_dict(), config.to_dict()
-  for key in sorted((old.keys() | new.keys()) - HARMLESS):
-    if old.get(key) != new.get(key):
-      raise errors.UserError(
-        f"{workdir} holds a run with config.{key}={old.get(key)}, not "
-        f"{new.get(key)}; give another --workdir, or the same config"
-      )
+  before, now = (
+    schema.leaves("config", {k: v for k, v in x.items() if k not in HARMLESS})
+    for x in (old, new)
+  )
+  different = [
+    f"{key}={before.get(key, 'absent')}, not {now.get(key, 'absent')}"
+    for key in sorted(before.keys() | now.keys())
+    if before.get(key, NotImplemented) != now.get(key, NotImplemented)
+  ]
+  if different:
+    raise errors.UserError(
+      f"{workdir} holds a run with {'; '.join(different)}; give another "
+      "--workdir, or the same config"
+    )
 
 
 def _describe(
@@ -242,6 +258,10 @@ def _describe(
   num_examples: int,
   workdir: pathlib.Path,
 ) -> None:
+  for name, kind in KINDS.items():
+    path = workdir / name
+    if path.exists() and path.is_dir() != (kind == "folder"):
+      raise errors.UserError(f"cannot write to {path}: it is no {kind}")
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     dataset = dict(
