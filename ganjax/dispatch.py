@@ -1,11 +1,12 @@
 """What each dispatch of a step is, and where its batches come from."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,8 @@ def _memory(device) -> int:
   return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-class Feed(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Feed:
   """Where batches come from: arrays on the devices, or a stream of `source`.
 
   Both give the same batches: those of `places`.
@@ -89,6 +91,8 @@ class Feed(NamedTuple):
     config: of the run.
     shape: `(batches_per_step, batch_size)`.
     devices: that share each batch.
+    placed: the arrays on the devices, once they are there; a copy made with
+      `dataclasses.replace` shares them.
   """
 
   source: Any
@@ -96,6 +100,7 @@ class Feed(NamedTuple):
   config: configs.Config
   shape: tuple[int, int]
   devices: Any
+  placed: list[Any] = dataclasses.field(default_factory=list)
 
   def __len__(self) -> int:
     """Returns how many examples there are."""
@@ -129,11 +134,12 @@ class Feed(NamedTuple):
     """
     seed, num, own = self.config.seed, len(self), processes.own(self.devices)
     if not self.streams:
-      on_device = parallel.replicate(self.arrays, self.devices)
+      if not self.placed:
+        self.placed.append(parallel.replicate(self.arrays, self.devices))
 
       def chosen(step, count):
         found = places(seed, step, count, self.shape, num)
-        return on_device, parallel.shard(found, len(self.devices))[own]
+        return self.placed[0], parallel.shard(found, len(self.devices))[own]
 
       yield chosen
       return

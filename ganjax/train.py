@@ -1,23 +1,21 @@
-"""Builds everything from the config, then the Python loop."""
+"""Builds everything from the config, and takes the steps that a run wants."""
 
-import dataclasses
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ganjax import (
-  checkpoint,
   configs,
   data,
   dispatch,
   errors,
   extractors,
-  faults,
-  health,
   logs,
+  loop,
   metrics,
   parallel,
   processes,
@@ -28,7 +26,6 @@ from ganjax import (
 from ganjax import run as runs
 from ganjax.data import cache, scaling
 from ganjax.evaluate import sources
-from ganjax.recorder import Recorder
 from ganjax.sampler import Sampler
 
 # What a resumed run may change.
@@ -75,65 +72,45 @@ def train(
   devices = devices or processes.devices()
   configs.check_devices(config, len(devices))
   workdir = pathlib.Path(workdir)
-  feed, system, like, stored, evaluator = processes.together(
-    _set_up, config, workdir, devices
+  parts = processes.together(set_up, {workdir: config}, workdir, devices)
+  step_fn = dispatch.make_step(
+    parts.system, parts.prepare, devices, parts.feed.streams
   )
-
-  def prepare(batch):
-    return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
-
-  first = processes.is_first()
-  keeper = checkpoint.Checkpoints if first else checkpoint.NoCheckpoints
-  with keeper(
-    workdir / "checkpoints",
-    config.checkpoint.keep,
-    config.checkpoint.best,
-    metrics.better(config.checkpoint.best) or "lower",
-  ) as checkpoints:
-    sampler = Sampler(system, stored)
-    retries = processes.together(faults.Retries, workdir)
-    retries.steps = processes.agree(retries.steps)
-    step_fn = dispatch.make_step(system, prepare, devices, feed.streams)
-    run = None
-    while run is None:
-      start, state = processes.together(checkpoints.resume, like)
-      start = processes.agree(start)
-      if not start:
-        state = _first_state(config, system, feed.some(), prepare)
-      state = processes.from_first(state)
-      begun = runs.Run(config, workdir, start, state, sampler)
-      history = processes.agree(begun.history())
-      monitor = health.Monitor(history, config.stop_when, until=start)
-      if monitor.stop and first:
-        print(f"stopped at step {start} before: {monitor.diagnosis}")
-      if monitor.stop or start >= config.num_steps:
-        run = begun
-        break
-      with signals.Watch() as watch:
-        recorder = Recorder(
-          begun, system.batches_per_step, checkpoints, evaluator, monitor, watch
-        )
-        try:
-          run = _loop(begun, feed, step_fn, recorder, devices, retries)
-        except faults.NotFinite as error:
-          text = _keep(error, config, workdir, feed, retries)
-          if config.on_nan != "rollback":
-            text += "lower the learning rates, or set config.on_nan='rollback'"
-            raise FloatingPointError(text) from error
-          before = max(checkpoints.steps(), default=0)
-          retries.add(processes.agree(before), text)
-  if first:
-    report.show(run, evaluator, feed.arrays)
+  with signals.Watch() as watch:
+    steps = loop.follow(config, workdir, parts, watch)
+    with contextlib.closing(steps):
+      try:
+        wanted = next(steps)
+        while True:
+          wanted = steps.send(step_fn(*wanted))
+      except StopIteration as end:
+        run = end.value
+  if processes.is_first():
+    report.show(run, parts.evaluator, parts.feed.arrays)
   processes.agree(None)  # The others wait for the first one's report.
   return run
 
 
-def _set_up(config, workdir, devices) -> tuple[Any, ...]:
-  """Returns the feed, the system, its state's shapes, scaling and evaluator.
+def set_up(
+  members: Mapping[pathlib.Path, configs.Config],
+  workdir: pathlib.Path,
+  devices: Sequence[Any],
+) -> loop.Parts:
+  """Returns the parts of runs that differ in their seeds.
 
   Here is what a user can get wrong before a run begins.
+
+  Args:
+    members: workdir -> config, resolved.
+    workdir: of them all.
+    devices: to run on.
+
+  Raises:
+    UserError: something in a config, the data or a workdir is wrong.
   """
-  _check_same_config(config, workdir)
+  for place, config in members.items():
+    _check_same_config(config, place)
+  config = next(iter(members.values()))
   source, arrays = dispatch.load(config, devices)
   shape, num_classes = arrays.images.shape[1:], arrays.num_classes
   stored = scaling.get(config.scaling, str(arrays.images.dtype))
@@ -142,7 +119,8 @@ def _set_up(config, workdir, devices) -> tuple[Any, ...]:
   shape = system.batches_per_step, config.batch_size
   feed = dispatch.Feed(source, arrays, config, shape, devices)
   if processes.is_first():
-    _describe(config, arrays, len(feed), workdir)
+    for place, member in members.items():
+      _describe(member, arrays, len(feed), place)
     print(_headline(system, like, arrays, feed, devices, workdir), flush=True)
   evaluator = None
   embedded = config.extractor.name == "classifier" and any(
@@ -155,64 +133,13 @@ def _set_up(config, workdir, devices) -> tuple[Any, ...]:
     evaluator = sources.evaluator_of(config, arrays)
     if processes.is_first():
       evaluator.prepare(config.evals.to_dict())
-  return feed, system, like, stored, evaluator
 
+  def prepare(batch):
+    return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
 
-def _first_state(config, system, arrays, prepare) -> Any:
-  """Returns the state of a run at its start."""
   init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
-  key = jax.random.fold_in(jax.random.key(config.seed), faults.INITIALISATION)
-  state = init(key, arrays)
-  return _start_from(config.start_from, state) if config.start_from else state
-
-
-def _keep(error, config, workdir, feed, retries) -> str:
-  """Keeps what a bad step was made of; returns what to say of it."""
-  step = error.step - 1
-  key = jax.random.fold_in(retries.key(config.seed, step), step)
-  path = faults.dump(workdir, error, feed.batch(step), key)
-  return f"{error}; its batch and key are in {path}; "
-
-
-def _start_from(workdir: str, state: Any) -> Any:
-  """Gives the generator those layers that another run's has, too.
-
-  The layers of which 2014 trained the generator of TFD in two stages.
-  """
-  trained = runs.load(workdir).state
-  if not (hasattr(trained, "generator") and hasattr(state, "generator")):
-    raise errors.UserError(
-      f"config.start_from={workdir!r}: both runs need a generator"
-    )
-  trained, fresh = trained.generator.params, state.generator.params
-  params = jax.tree.map(jnp.copy, {**fresh, **trained})
-  if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, fresh):
-    raise errors.UserError(
-      f"config.start_from={workdir!r}: its generator is no part of this one"
-    )
-  generator = state.generator.replace(params=params)
-  ema = state.ema and state.ema.create(generator)
-  return state.replace(generator=generator, ema=ema)
-
-
-def _loop(run, feed, step_fn, recorder, devices, retries) -> runs.Run:
-  """Steps from `run.step` to the end; returns the trained run."""
-  config, state, step = run.config, run.state, run.step
-  key = retries.key(config.seed, step)
-  with recorder, feed.open(step) as batches:
-    if step == 0:
-      recorder.snapshot(0, state)
-    state = parallel.replicate(state, devices)
-    many, over = recorder.steps_per_dispatch(devices), False
-    many = 1 if feed.streams else many
-    while not over:
-      fits = step % many == 0 and step + many <= config.num_steps
-      count = many if fits else 1
-      state, metrics = step_fn(state, *batches(step, count), key, step)
-      step += count
-      over = recorder(step, state, metrics)
-  state = jax.device_get(parallel.local(state))
-  return dataclasses.replace(run, state=state, step=step)
+  sampler = Sampler(system, stored)
+  return loop.Parts(system, like, sampler, prepare, init, feed, evaluator)
 
 
 def _headline(system, like, arrays, feed, devices, workdir) -> str:

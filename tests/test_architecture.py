@@ -25,6 +25,7 @@ LAYERS = [
   {"report"},
   {"analyze"},
   {"recorder", "dispatch"},
+  {"loop"},
   {"train"},
   {"main", "sample", "prepare", "toy_modes", "convert"},
   {"bench"},
