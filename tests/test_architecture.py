@@ -26,8 +26,9 @@ LAYERS = [
   {"analyze"},
   {"recorder", "dispatch"},
   {"loop"},
-  {"train"},
-  {"main", "sample", "prepare", "toy_modes", "convert"},
+  {"train", "lockstep"},
+  {"population"},
+  {"main", "sample", "prepare", "toy_modes", "convert", "compare"},
   {"bench"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}

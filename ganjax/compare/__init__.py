@@ -1,0 +1,1 @@
+"""Runs side by side: what seeds explain, and what settings do."""
