@@ -50,6 +50,7 @@ DEFAULTS = dict(
   leave_out=(),
   on_nan="raise",
   ema=dict(decay=0.0, half_life=0.0),
+  population=dict(seeds=0, mapping="auto", sweep=()),
   stream=dict(mode="auto", workers=0, share=0.5),
   samples=dict(every=1000, num=64),
   checkpoint=dict(every=1000, keep=3, best="", retries=0),
@@ -118,8 +119,8 @@ def load(spec: str) -> Config:
   module = importlib.util.module_from_spec(module_spec)
   try:
     module_spec.loader.exec_module(module)
-    found = schema.copy(module.get_config(argument).to_dict())
-    return ml_collections.ConfigDict(found)
+    tree = module.get_config(argument).to_dict()
+    return ml_collections.ConfigDict(schema.copy(tree))
   except KeyError as error:
     if error.args != (argument,):
       raise
@@ -272,8 +273,7 @@ def build(
       k: optimizers.follow(functools.partial(penalties.get, k), **hyper)
       for k, hyper in named
     }
-  name = spec["system"].pop("name")
-  make = systems.find(name).make
+  make = systems.find(name := spec["system"].pop("name")).make
   taken = inspect.signature(make).parameters
   general = {
     "axis_name": (axis_name, axis_name),

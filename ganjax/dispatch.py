@@ -171,16 +171,17 @@ def places(seed: int, step: int, count: int, shape, num_examples: int):
   return found.reshape(count, *shape)
 
 
-def _at(indices: Any, place: int) -> Any:
-  """Returns what stands at `place` of the second axis."""
-  return jax.tree.map(lambda x: x[:, place], indices)
+def _at(indices: Any, place: int, axis: int = 1) -> Any:
+  """Returns what stands at `place` of an axis."""
+  return jax.tree.map(lambda x: x.take(place, axis), indices)
 
 
-def make_step(system, prepare, devices, streams: bool = False):
+def make_step(system, prepare, devices, streams=False, members=False):
   """Returns `(state, arrays, indices, key, step) -> (state, metrics)`.
 
   `indices [num_devices, num_steps, batches_per_step, n]` choose the batches;
-  if the step `streams`, they are the batches, and `arrays` is None.
+  if the step `streams`, they are the batches, and `arrays` is None. If it is
+  one of `members`, they have an axis more, the third.
   Several steps are one program. A single step is one, too, on which lazy parts
   rest; but where it repeats an update on CPU, each kind of update is a program:
   it compiles once, and updates do not fight for the cores.
@@ -189,7 +190,8 @@ def make_step(system, prepare, devices, streams: bool = False):
   @functools.cache
   def mapped(function, skip, several=False):
     step = functools.partial(function, skip=skip) if skip else function
-    return parallel.map_step(step, prepare, devices, several, streams)
+    how = dict(several=several, streams=streams, members=members)
+    return parallel.map_step(step, prepare, devices, **how)
 
   any_step = _any_step(system)
   updates = [update for update, _ in system.updates]
@@ -204,10 +206,13 @@ def make_step(system, prepare, devices, streams: bool = False):
     if not apart:
       step_fn = mapped(system.train_step, skip)
       return step_fn(state, arrays, indices, key, step)
-    key, metrics = jax.random.fold_in(key, step), {}
+    fold, metrics = jax.random.fold_in, {}
+    key = jax.vmap(fold, (0, None))(key, step) if members else fold(key, step)
     for i, (update, place) in enumerate(system.updates):
       step_fn = mapped(update, skip)
-      state, new = step_fn(state, arrays, _at(indices, place), key, i)
+      state, new = step_fn(
+        state, arrays, _at(indices, place, 1 + members), key, i
+      )
       metrics |= new
     return state, metrics
 

@@ -45,6 +45,7 @@ class Log:
     num_steps: int,
     images_per_step: int,
     resume_step: int = 0,
+    quiet: bool = False,
   ):
     """Opens the log of a run.
 
@@ -53,6 +54,7 @@ class Log:
       num_steps: the step at which the run ends.
       images_per_step: real images that one step uses.
       resume_step: how many steps were done before; 0 for a new run.
+      quiet: whether nothing is shown.
 
     Raises:
       OSError: `workdir` cannot be written.
@@ -71,7 +73,7 @@ class Log:
     # TensorBoard hides older events from the purge step on.
     purge_step = resume_step + 1 if resume_step else 0
     self._events = SummaryWriter(str(workdir), purge_step=purge_step)
-    self._console = console.Console(highlight=False)
+    self._console = console.Console(highlight=False, quiet=quiet)
     self._live = None
     # The speed comes from a window, to follow a machine that gets slower.
     self._times = collections.deque(maxlen=30)
@@ -82,7 +84,7 @@ class Log:
     """Starts the progress line."""
     from rich import live
 
-    if self._console.is_terminal:
+    if self._console.is_terminal and not self._console.quiet:
       self._live = live.Live(console=self._console, auto_refresh=False)
       self._live.start()
     return self

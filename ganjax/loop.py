@@ -72,6 +72,7 @@ def follow(
   workdir: pathlib.Path,
   parts: Parts,
   watch: signals.Watch,
+  quiet: bool = False,
 ) -> Steps:
   """Follows a run from where `workdir` stopped to its end.
 
@@ -80,6 +81,7 @@ def follow(
     workdir: the run's folder.
     parts: of the config.
     watch: says when to stop.
+    quiet: whether no progress is shown.
 
   Yields:
     Steps that are to be taken.
@@ -118,6 +120,7 @@ def follow(
         parts.evaluator,
         monitor,
         watch,
+        quiet,
       )
       try:
         return (yield from _loop(run, feed, recorder, retries))

@@ -200,9 +200,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   try:
     config, workdir = parse(argv)
-    from ganjax import train
+    from ganjax import population, train
 
-    train.train(config, workdir)
+    wanted = population.is_wanted(config)
+    (population if wanted else train).train(config, workdir)
   except (errors.UserError, FloatingPointError) as error:
     if debug:
       raise

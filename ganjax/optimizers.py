@@ -178,6 +178,30 @@ def classical_momentum(
 
 
 @SCHEDULES.register
+def constant(value: float) -> optax.Schedule:
+  """The same number at every step."""
+  return lambda step: value
+
+
+@SCHEDULES.register
+def of_member(values: tuple = (1.0,)) -> optax.Schedule:
+  """One number for each member of a population, the same at every step.
+
+  Outside of a population's step, the first one.
+  """
+
+  def schedule(step):
+    del step
+    try:
+      place = jax.lax.axis_index("members")
+    except NameError:
+      return values[0]
+    return jnp.array(values, jnp.float32)[place]
+
+  return schedule
+
+
+@SCHEDULES.register
 def linear_staircase(
   init_value: float, end_value: float, num_stairs: int, stair_length: int
 ) -> optax.Schedule:

@@ -21,6 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from ganjax import processes
 
 AXIS = "devices"
+MEMBERS = "members"  # Of a population, see `population`.
 
 
 def mean(tree: Any, axis_name: str | None) -> Any:
@@ -57,6 +58,7 @@ def map_step(
   devices: Sequence[Any],
   several: bool = False,
   streams: bool = False,
+  members: bool = False,
 ) -> Callable:
   """Maps a per-device step over `devices`, or several in one dispatch.
 
@@ -68,6 +70,8 @@ def map_step(
     several: whether indices have an axis of steps, after that of devices. They
       become a `lax.scan`, in which convolutions are slow on CPU.
     streams: whether the batch itself stands in place of its indices.
+    members: whether the state, the key, the metrics and the indices (before
+      `batches_per_step`) have an axis of members, `MEMBERS`.
 
   Returns:
     `(state, arrays, indices [num_devices, ...], key, step) -> (state,
@@ -90,8 +94,12 @@ def map_step(
     state, rows = lax.scan(body, state, (indices, steps))
     return state, jax.tree.map(lambda x: x[-1], rows)
 
+  function = several_steps if several else one_step
+  if members:
+    axes = (0, None, 1 if several else 0, 0, None)
+    function = jax.vmap(function, axes, axis_name=MEMBERS)
   mapped = jax.pmap(
-    several_steps if several else one_step,
+    function,
     axis_name=AXIS,
     in_axes=(None, None, 0, None, None),
     out_axes=None,  # pyright: ignore[reportArgumentType]
@@ -182,4 +190,17 @@ def cache_compilations(folder: str) -> None:
 
 def local(tree: Any) -> Any:
   """Returns one device's copy of a state that every device holds."""
+  if isinstance(tree, Member):
+    return jax.tree.map(lambda x: x[tree.index], local(tree.stacked))
   return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+class Member:
+  """A member's part of a stacked tree, taken when it is read (`local`).
+
+  Most steps read nothing, and slices of all leaves would take longer.
+  """
+
+  def __init__(self, stacked: Any, index: int):
+    """Takes the tree, and the member's place on the first axis."""
+    self.stacked, self.index = stacked, index

@@ -23,7 +23,7 @@ from ganjax import run as runs
 class NoLog:
   """In place of `logs.Log` in a process that leaves it to another."""
 
-  def __init__(self, workdir, num_steps, images_per_step, resume_step=0):
+  def __init__(self, workdir, num_steps, images_per_step, *_):
     """Takes what `Log` takes."""
     self.images_per_step, self.note = images_per_step, ""
 
@@ -51,6 +51,7 @@ class Recorder:
     evaluator,
     monitor,
     watch: signals.Watch,
+    quiet: bool = False,
   ):
     """Takes a `Run` at its start, and who saves, scores and watches it."""
     # Plain dicts: a look into a ConfigDict takes longer than a small step.
@@ -72,7 +73,7 @@ class Recorder:
     # Of several processes, all must know what is due, and one does it.
     self.writes = processes.is_first()
     log = logs.Log if self.writes else NoLog
-    self.log = log(run.workdir, self.num_steps, images, run.step)
+    self.log = log(run.workdir, self.num_steps, images, run.step, quiet)
     # Since when, since which step, and how long of it was not training.
     self.since, self.paused = (0.0, -1), 0.0
 
@@ -222,4 +223,4 @@ class Recorder:
 
 def _row(metrics: Any) -> dict[str, float]:
   """Returns the scalars of a step as numbers."""
-  return {k: float(v) for k, v in jax.device_get(metrics).items()}
+  return {k: float(v) for k, v in jax.device_get(dict(metrics)).items()}

@@ -184,6 +184,12 @@ def read_config(workdir: pathlib.Path):
     UserError: `workdir` holds no run.
   """
   path = workdir / "config.json"
+  members = sorted(workdir.glob("*/config.json"))
+  if members and not path.is_file():
+    raise errors.UserError(
+      f"{workdir} holds {len(members)} runs; take one of them, such as "
+      f"{members[0].parent}"
+    )
   if not path.is_file():
     raise errors.UserError(f"{workdir} holds no run: there is no {path}")
   try:

@@ -67,6 +67,10 @@ def train(
     Interrupted: SIGTERM or SIGINT came; the state is saved.
   """
   config = configs.resolve(config)
+  if config.population.seeds or config.population.sweep:
+    raise errors.UserError(
+      "config.population is for ganjax.population.train: set its seeds to 0"
+    )
   parallel.cache_compilations(str(cache.root() / "xla"))
   parallel.keep_memory()
   devices = devices or processes.devices()
