@@ -146,6 +146,15 @@ def test_a_run_scores_stored_images(tmp_path):
   np.testing.assert_array_equal(scores, whole.score(images))
 
 
+def test_the_search_leaves_where_it_starts():
+  """At z = 0 a generator without biases in its first layer has no gradient."""
+  system = convolutional(search_steps=3)
+  state = system.init(jax.random.key(0), data.Arrays(jnp.zeros((2, *SHAPE))))
+  images = jax.random.uniform(jax.random.key(1), (2, *SHAPE))
+  z = system.encode(state, images)
+  assert (jnp.abs(z[0] - z[1]) > 1e-3).any()
+
+
 @pytest.mark.parametrize(
   "name, value",
   [

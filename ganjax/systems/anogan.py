@@ -6,8 +6,9 @@ Afterwards a search finds for each image the z whose sample comes nearest,
     L(z) = (1 - w) sum |x - G(z)| + w sum |f(x) - f(G(z))|      (equations 2-5)
 
 with f what D's last layer sees. What L stays at is the anomaly score A(x).
-Theirs starts at a random z. Here z starts at 0, the prior's mean, so that a
-score belongs to its image, whatever stands beside it.
+Theirs starts at a random z. Here all start at the same one, so that a score
+belongs to its image, whatever stands beside it; near the prior's mean, but not
+at it: with z = 0 a first layer without biases is silent, and has no gradient.
 """
 
 import functools
@@ -23,6 +24,8 @@ from ganjax import errors, losses
 from ganjax.augment import Augmentation
 from ganjax.penalties import Penalty
 from ganjax.systems import System, features, gan
+
+START = 0.3  # Standard deviation of the numbers of the first z.
 
 
 class Parts(NamedTuple):
@@ -129,7 +132,8 @@ def search(parts: Parts, state: Any, images: jax.Array, labels=None):
     return z + updates, memory
 
   # No kernel has a gradient here, so convolutions are fast within the loop.
-  z = jnp.zeros((len(images), parts.z_dim))
+  z = START * jax.random.normal(jax.random.key(0), (1, parts.z_dim))
+  z = jnp.repeat(z, len(images), axis=0)
   z, _ = jax.lax.fori_loop(0, parts.steps, step, (z, adam.init(z)))
   return z, losses_of(z)
 
