@@ -99,11 +99,7 @@ def _stage(net, x: jax.Array) -> jax.Array:
 
 def _embed(net, labels, features: int, init) -> jax.Array:
   """Returns a learned vector `[N, features]` of each label."""
-  if labels is None or not net.num_classes:
-    raise errors.UserError(
-      "net 'r3gan' with conditional=True needs labels: set conditional=False, "
-      "or choose a dataset that has labels"
-    )
+  labels = layers.condition(net, labels)
   return nn.Embed(net.num_classes, features, embedding_init=init)(labels)
 
 

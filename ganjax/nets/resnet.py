@@ -195,11 +195,7 @@ class Generator(nn.Module):
         "config.generator.conditional=True scales batch norm: set "
         "config.generator.norm='batch' or 'self_modulated'"
       )
-    if not self.num_classes or labels is None:
-      raise errors.UserError(
-        "config.generator.conditional=True needs labels: give them, take a "
-        "dataset that has some, or set it to False"
-      )
+    layers.condition(self, labels)
 
 
 class Discriminator(nn.Module):
