@@ -398,7 +398,7 @@ def test_samples_by_label(run, tmp_path, capsys):
 def test_labels_that_are_missing_are_named(name, role, fields, bad):
   net = make(name, role, **fields, **bad)
   labels = LABELS if bad else None
-  match = "needs labels: give them, choose a dataset that has some"
+  match = "needs labels: give them, (choose|take) a dataset that has some"
   with pytest.raises(errors.UserError, match=match) as error:
     jax.eval_shape(net.init, jax.random.key(0), inputs(role), labels)
   assert "\n" not in str(error.value)

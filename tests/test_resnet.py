@@ -461,9 +461,7 @@ def test_mistakes_are_named():
       fails("square images", role, shape)
   missing: list[dict[str, Any]] = [dict(labels=None), dict(num_classes=0)]
   for bad in missing:
-    fails(
-      "generator.conditional=True needs", "generator", conditional=True, **bad
-    )
+    fails("conditional=True needs", "generator", conditional=True, **bad)
     fails("head='projection' needs", "discriminator", head="projection", **bad)
   fails(
     "head='auxiliary' needs", "discriminator", head="auxiliary", num_classes=0
