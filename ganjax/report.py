@@ -46,8 +46,10 @@ def figures(
   else:  # A full disk may have taken them.
     del paths["samples over time"]
   count = min(BESIDE if real.dtype == np.uint8 else 2000, len(real))
+  # From all over the set: a folder of classes begins with one class alone.
+  spread = np.linspace(0, len(real) - 1, count).astype(int)
   plots.beside_real(
-    paths["samples beside real"], run.sample(count), np.asarray(real[:count])
+    paths["samples beside real"], run.sample(count), np.asarray(real[spread])
   )
   if run.sampler.system.reconstruct:
     paths["reconstructions"] = folder / "reconstructions.png"
