@@ -4,7 +4,7 @@ PYTHON_OLD ?= python3.13
 PYTHON_NEW ?= python3.12
 OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 
-.PHONY: test slow soak lint format smoke compat clean
+.PHONY: test slow soak clusters lint format smoke compat clean
 
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
@@ -14,6 +14,10 @@ slow:  ## what compiles for long: smoke forms, devices and resumes of the system
 
 soak:  ## a run that is killed 200 times ends as the unbroken one
 	$(PYTHON) -m pytest -m soak -n 0 -s
+
+clusters:  ## tables of runs on a Ray cluster and by submitit, started here
+	$(PYTHON) -m pip install -q -e '.[ray,slurm]'
+	$(PYTHON) -m pytest -m cluster -n 0
 
 lint:  ## ruff and pyright, as CI runs them
 	$(PYTHON) -m ruff check .

@@ -29,7 +29,7 @@ LAYERS = [
   {"train", "lockstep"},
   {"population"},
   {"main", "sample", "prepare", "toy_modes", "convert", "compare"},
-  {"bench"},
+  {"bench", "sweep"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 
