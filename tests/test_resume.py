@@ -187,11 +187,11 @@ def once_for_each(map_step):
   """Returns a `map_step` that maps each function of a system once."""
   made = {}
 
-  def first(function, prepare, devices, several, streams):
+  def first(function, prepare, devices, several, **how):
     known = getattr(function, "func", function)
     key = known, str(getattr(function, "keywords", "")), several
     if key not in made:
-      made[key] = map_step(function, prepare, devices, several, streams)
+      made[key] = map_step(function, prepare, devices, several, **how)
     return made[key]
 
   return first

@@ -1,5 +1,6 @@
 """Cells as tasks of Ray and as jobs of SLURM."""
 
+import importlib
 import pathlib
 import signal
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def _absolute(cell: Cell) -> Cell:
 
 def _imported(module: str, extra: str, title: str):
   try:
-    return __import__(module)
+    return importlib.import_module(module)
   except ImportError as error:
     raise errors.UserError(
       f"this executor needs {title}: pip install -e '.[{extra}]'"
