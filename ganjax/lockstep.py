@@ -116,10 +116,10 @@ class Taker:
 
 
 def _mapping(config: configs.Config, parts: loop.Parts) -> str:
-  """Returns how members take a step, by what was measured.
+  """Returns how members take a step.
 
-  A convolution over members is a grouped one, and a dense layer wider than the
-  caches gains nothing: on CPU only small dense networks take steps as one.
+  A convolution over members is a grouped one, which is slow on CPU: there only
+  small dense networks take steps as one (results/population.md).
   """
   wanted = config.population.mapping
   if wanted != "auto":
