@@ -36,7 +36,7 @@ class Watch:
 
   def __init__(self):
     """Watches nothing yet."""
-    self.number, self._looks = 0, 0
+    self.number, self._looks, self._stops = 0, 0, False
     self._before: dict[int, Any] = {}
     self._alone = jax.process_count() == 1
 
@@ -55,9 +55,11 @@ class Watch:
     """
     if self._alone:
       return self.number
-    self._looks += 1
-    stops = multihost_utils.reached_preemption_sync_point(self._looks)
-    return int(signal.SIGTERM) if stops else 0
+    # JAX says so at one look alone, and members of a population look in turn.
+    if not self._stops:
+      self._looks += 1
+      self._stops = multihost_utils.reached_preemption_sync_point(self._looks)
+    return int(signal.SIGTERM) if self._stops else 0
 
   def __exit__(self, *exception: object) -> None:
     """Gives the signals back to whom they belonged."""

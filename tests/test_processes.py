@@ -21,6 +21,7 @@ from ganjax import (
   main,
   manifest,
   processes,
+  signals,
   train,
 )
 
@@ -240,6 +241,16 @@ def test_a_cluster_is_joined_unasked(monkeypatch, environment, joins):
     monkeypatch.setenv(name, value)
   processes.connect()
   assert bool(calls) == joins
+
+
+def test_a_stop_is_for_every_run_that_looks(monkeypatch):
+  """Members of a population share one watch; JAX says it at one look."""
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  said = iter([False, True, False, False])
+  name = "reached_preemption_sync_point"
+  monkeypatch.setattr(signals.multihost_utils, name, lambda _: next(said))
+  watch = signals.Watch()
+  assert [watch.stop() for _ in range(4)] == [0, 15, 15, 15]
 
 
 def test_a_process_alone_agrees_with_itself():
