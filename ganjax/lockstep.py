@@ -1,9 +1,11 @@
-"""Steps of many members at once: as one program, or one after another."""
+"""Steps of many members at once: as one program, or each by itself."""
 
 import functools
 import json
 import operator
+import os
 from collections.abc import Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -12,14 +14,15 @@ import numpy as np
 
 from ganjax import configs, dispatch, loop, parallel
 
-LARGEST = 2**16  # Numbers of a kernel that gains from `vmap` on a CPU.
+LARGEST = 2**15  # Numbers of a kernel that gains from `vmap` on a CPU.
 
 
 class Taker:
   """Takes the steps that members want.
 
   Attributes:
-    mapping: "vmap", one program with an axis of members, or "loop".
+    mapping: "vmap", one program with an axis of members, or "loop", the
+      members' own program for each, on a CPU as many at once as it has cores.
   """
 
   def __init__(
@@ -38,10 +41,18 @@ class Taker:
     self.mapping = _mapping(whole, parts)
     self.names, self._parts = list(named), parts
     self._state: Any = None  # Of all members, stacked.
-    self._members, self._made = dict(named), {}
+    self._members = dict(named)
     self._keys: list[jax.Array] = []
     if self.mapping == "vmap":
       self._step = self._make(whole, members=True)
+    self._single = self._programs()
+    self._running: dict[str, futures.Future] = {}
+    self._pool = None
+    devices = parts.feed.devices
+    # Collectives of several steps at once would wait for each other.
+    alone = len(devices) == 1 and devices[0].platform == "cpu"
+    if self.mapping == "loop" and alone:
+      self._pool = futures.ThreadPoolExecutor(_cores())
 
   def _make(self, config: configs.Config, members: bool = False):
     arrays, feed = self._parts.feed.arrays, self._parts.feed
@@ -52,29 +63,43 @@ class Taker:
       system, self._parts.prepare, feed.devices, feed.streams, members
     )
 
-  def _single(self, name: str):
-    """Returns a member's step by itself; those of other seeds share it."""
-    config = self._members[name].to_dict() | dict(seed=0)
-    key = json.dumps(config, sort_keys=True)
-    if key not in self._made:
-      self._made[key] = self._make(self._members[name])
-    return self._made[key]
+  def _programs(self) -> dict[str, Any]:
+    """Returns name -> step of a member by itself; other seeds share it."""
+    made, result = {}, {}
+    for name, member in self._members.items():
+      key = json.dumps(member.to_dict() | dict(seed=0), sort_keys=True)
+      made[key] = result[name] = made.get(key) or self._make(member)
+    return result
 
   def __call__(
-    self, wanted: Mapping[str, loop.Step], alone: bool
+    self, wanted: Mapping[str, loop.Step]
   ) -> dict[str, tuple[Any, Any]]:
-    """Returns name -> `(state, metrics)` of the steps that are wanted.
+    """Returns name -> `(state, metrics)` of at least one of the steps.
 
-    Args:
-      wanted: name -> step, all of the same number.
-      alone: whether other members are elsewhere.
+    Those who are behind come first. The others are to be asked for again.
     """
-    if self.mapping == "vmap" and not alone:
-      return self._together(wanted)
-    return {
-      name: self._single(name)(*step._replace(state=self._own(step.state)))
-      for name, step in wanted.items()
-    }
+    if self._pool:
+      return self._first_of(wanted, self._pool)
+    now = min(step.step for step in wanted.values())
+    group = {k: wanted[k] for k in self.names if k in wanted}
+    group = {k: step for k, step in group.items() if step.step == now}
+    if self.mapping == "vmap" and len(group) == len(wanted):
+      return self._together(group)
+    return {name: self._alone(name, step) for name, step in group.items()}
+
+  def _alone(self, name: str, step: loop.Step) -> tuple[Any, Any]:
+    """Takes a member's step by itself."""
+    return self._single[name](*step._replace(state=self._own(step.state)))
+
+  def _first_of(self, wanted, pool):
+    """Takes several steps at once; returns those that ended first."""
+    running = self._running
+    for name, step in wanted.items():
+      if name not in running:
+        running[name] = pool.submit(self._alone, name, step)
+    done, _ = futures.wait(running.values(), None, futures.FIRST_COMPLETED)
+    ended = [name for name in self.names if running.get(name) in done]
+    return {name: running.pop(name).result() for name in ended}
 
   def _stacked(self, keys: list[jax.Array]) -> jax.Array:
     """Returns the keys as one array, made again only if one has changed."""
@@ -118,8 +143,9 @@ class Taker:
 def _mapping(config: configs.Config, parts: loop.Parts) -> str:
   """Returns how members take a step.
 
-  A convolution over members is a grouped one, which is slow on CPU: there only
-  small dense networks take steps as one (results/population.md).
+  A convolution over members is a grouped one, which is slow on a CPU; there an
+  axis of members pays for small dense nets alone, and other members take their
+  steps on a core each (results/population.md).
   """
   wanted = config.population.mapping
   if wanted != "auto":
@@ -129,6 +155,12 @@ def _mapping(config: configs.Config, parts: loop.Parts) -> str:
   leaves = jax.tree.leaves(parts.like)
   small = all(x.ndim < 3 and x.size <= LARGEST for x in leaves)
   return "vmap" if small else "loop"
+
+
+def _cores() -> int:
+  """Returns how many cores this process may use."""
+  affinity = getattr(os, "sched_getaffinity", None)  # Not on every system.
+  return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Rows:

@@ -153,7 +153,7 @@ def _whole(config, named: Mapping[str, configs.Config]) -> configs.Config:
 
 
 def _follow(steps: Mapping[str, loop.Steps], take: lockstep.Taker):
-  """Lets all runs take their steps, those that are behind first.
+  """Lets all runs take their steps.
 
   Returns:
     name -> the run at its end, and name -> what ended it before.
@@ -173,12 +173,11 @@ def _follow(steps: Mapping[str, loop.Steps], take: lockstep.Taker):
   for name in steps:
     send(name, None)
   while wanted:
-    now = min(step.step for step in wanted.values())
-    group = {k: wanted.pop(k) for k in steps if now == _step(wanted.get(k))}
-    for name, answer in take(group, alone=bool(wanted)).items():
+    for name, answer in take(wanted).items():
+      del wanted[name]
       send(name, answer)
-  return found, failed
+  return _in_order(steps, found), _in_order(steps, failed)
 
 
-def _step(wanted: loop.Step | None) -> int | None:
-  return wanted.step if wanted else None
+def _in_order(names, some: Mapping[str, Any]) -> dict[str, Any]:
+  return {name: some[name] for name in names if name in some}

@@ -3,8 +3,9 @@
     python results/population.py --config toy_ring --steps 400
 
 Seconds a step are the slope between a run of that many steps and one of twice
-as many, so that starts and compilations cancel; rounds alternate between the
-mappings. Evaluations and pictures are left out: they are the same work.
+as many, so that starts and compilations cancel; a single run takes as many
+steps as all members together. Rounds alternate between the mappings.
+Evaluations and pictures are left out: they are the same work.
 """
 
 import argparse
@@ -47,10 +48,11 @@ def main() -> None:
   for _ in range(given.rounds):
     for way, seeds in ways.items():
       mapping = "auto" if way == "single" else way
+      steps = given.steps * (1 if seeds else given.seeds)
       short, long = (
-        seconds(given.config, seeds, mapping, n * given.steps) for n in (1, 2)
+        seconds(given.config, seeds, mapping, n * steps) for n in (1, 2)
       )
-      took[way].append((long - short) / given.steps)
+      took[way].append((long - short) / steps)
   ms = {way: 1e3 * statistics.median(times) for way, times in took.items()}
   ratios = {
     way: ms[way] / (given.seeds * ms["single"]) for way in ("vmap", "loop")

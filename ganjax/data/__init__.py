@@ -7,7 +7,7 @@ for preparing a TFDS image dataset) TensorFlow.
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -88,18 +88,24 @@ def batch_indices(
   Returns:
     int32 `[count]`.
   """
-  parts = []
+  parts, order = [], _orders(seed, num_examples)
   while count > 0:
     epoch, offset = divmod(start, num_examples)
-    part = _epoch_order(seed, epoch, num_examples)[offset : offset + count]
+    part = order(epoch)[offset : offset + count]
     parts.append(part)
     start, count = start + len(part), count - len(part)
   return np.concatenate(parts)
 
 
-@functools.lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-  # RandomState's stream is frozen for ever (NEP 19), that of the newer
-  # generators is not: an order must not change with the version of NumPy.
-  order = np.random.RandomState([seed, epoch]).permutation(num_examples)
-  return order.astype(np.int32)
+@functools.cache
+def _orders(seed: int, num_examples: int) -> Callable[[int], np.ndarray]:
+  """Returns epoch -> order; each of a population's seeds keeps its last two."""
+
+  @functools.lru_cache(maxsize=2)
+  def order(epoch: int) -> np.ndarray:
+    # RandomState's stream is frozen for ever (NEP 19), that of the newer
+    # generators is not: an order must not change with the version of NumPy.
+    found = np.random.RandomState([seed, epoch]).permutation(num_examples)
+    return found.astype(np.int32)
+
+  return order
