@@ -4,7 +4,7 @@ PYTHON_OLD ?= python3.13
 PYTHON_NEW ?= python3.12
 OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 
-.PHONY: test slow soak clusters lint format smoke compat clean
+.PHONY: test slow soak clusters lint format docs smoke compat clean
 
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
@@ -27,6 +27,10 @@ lint:  ## ruff and pyright, as CI runs them
 format:
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+docs:  ## pages from docstrings and WORKSPACE.md: build/docs/index.html
+	$(PYTHON) -m pip install -q -e '.[docs]'
+	$(PYTHON) -m pdoc -d google --no-show-source -o build/docs ganjax
 
 smoke:  ## two steps of the default experiment
 	$(PYTHON) -m ganjax.main --config digits_dcgan:smoke --workdir "$$(mktemp -d)"

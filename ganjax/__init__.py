@@ -1,6 +1,9 @@
 """ganjax: a laboratory for adversarial learning in JAX and Flax.
 
-The public names are imported when first used, so that `--help` is quick.
+The public names are imported when first used, so that `--help` is quick: `load`
+is `ganjax.run.load`, and modules such as `ganjax.losses` are imported by it.
+
+.. include:: ../WORKSPACE.md
 """
 
 import importlib
@@ -13,8 +16,6 @@ _MODULES = (
   "augment configs data evaluate health losses metrics nets penalties systems "
   "theory train"
 ).split()
-
-__all__ = ["__version__", "load", *_MODULES]  # pyright: ignore
 
 
 def __getattr__(name: str) -> Any:

@@ -128,6 +128,8 @@ class Recorder:
       )
       for record in scores.values():
         values |= record.values
+    if twice := row.keys() & values.keys():  # One would hide the other.
+      raise ValueError(f"a step and a metric both log {sorted(twice)}")
     if row or values:
       self.log.write(done, row | values)
     if "_checkpoint" in due:

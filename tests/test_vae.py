@@ -58,7 +58,9 @@ def test_the_kl_term_warms_up():
     _, m = step(now, batch(), jax.random.key(0))
     np.testing.assert_allclose(m["kl_weight"], weight, rtol=1e-6)
     np.testing.assert_allclose(
-      m["loss"], weight * m["kl"] - m["log_likelihood"], rtol=1e-6
+      m["loss"],
+      weight * m["train_kl"] - m["train_log_likelihood"],
+      rtol=1e-6,
     )
 
 
@@ -74,7 +76,7 @@ def test_binarized_pixels_are_drawn():
       vae.train_step, parts._replace(likelihood=likelihood)
     )
     _, metrics = jax.jit(step)(state, data.Arrays(images), jax.random.key(0))
-    return metrics["log_likelihood"]
+    return metrics["train_log_likelihood"]
 
   grey = lambda output, x: (x * (1 - x)).sum((1, 2, 3)) + 0 * output.sum()
   assert log_of(grey) == 0
@@ -150,7 +152,8 @@ def test_a_run_resumes_and_speaks(tmp_path, monkeypatch):
 
   def run_to(num_steps, folder):
     config = configs.load("digits_vae:smoke")
-    config.update(num_steps=num_steps, log_every=1, evals={})
+    config.update(num_steps=num_steps, log_every=1)
+    config.evals = dict(log_likelihood=dict(every=2, num_samples=4, draws=2))
     config.system.warm_up_steps = 3
     config.checkpoint.best = ""
     return train(config, tmp_path / folder, jax.devices()[:1])
@@ -162,6 +165,8 @@ def test_a_run_resumes_and_speaks(tmp_path, monkeypatch):
     jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True
   ):
     np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+  # What a step says of its batch is not what a metric says of held-out data.
+  assert {"train_elbo", "elbo"} <= resumed.history()[-1].keys()
   weights = [row["kl_weight"] for row in resumed.history()]
   np.testing.assert_allclose(weights, [0, 1 / 3, 2 / 3, 1], atol=1e-6)
   run = ganjax.load(tmp_path / "halves")

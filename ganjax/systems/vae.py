@@ -176,8 +176,9 @@ def train_step(
   terms, mean, stats = aux
   grads, loss, terms = mean_over((grads, loss, terms))
   moments = mean_over((mean.mean(0), jnp.square(mean).mean(0)))
-  metrics |= dict(loss=loss, elbo=terms[0] - terms[1], kl=terms[1])
-  metrics |= dict(log_likelihood=terms[0], grad_norm=optax.tree.norm(grads))
+  metrics |= dict(loss=loss, train_elbo=terms[0] - terms[1], train_kl=terms[1])
+  metrics |= dict(train_log_likelihood=terms[0])
+  metrics["grad_norm"] = optax.tree.norm(grads)
   spread = moments[1] - jnp.square(moments[0])
   metrics["active_units"] = (spread > ACTIVE).sum()
   new = {k: net.update(parts.opt, grads[k], stats[k]) for k, net in old.items()}
