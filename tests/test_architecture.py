@@ -28,8 +28,9 @@ LAYERS = [
   {"loop"},
   {"train", "lockstep"},
   {"population"},
-  {"main", "sample", "prepare", "toy_modes", "convert", "compare"},
+  {"main", "sample", "prepare", "convert", "compare"},
   {"bench", "sweep"},
+  {"toy_modes"},
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -1,1 +1,1 @@
-"""Which objectives keep every mode of toy data: settings, runs, a page."""
+"""Which objectives keep every mode of toy data: a page of a table's runs."""

@@ -1,21 +1,20 @@
-"""The table and the figure of the benchmark."""
+"""The table and the figure of toy_modes."""
 
 import collections
 import pathlib
 import statistics
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ganjax import plots
 from ganjax.data import toy
-from ganjax.toy_modes.cells import Cell, flags
 
 COLUMNS = 7  # of the figure, in which the grid stands below the ring
 SIDE, GAP, LABEL, TITLE = 190, 18, 34, 48  # pixels: of a panel, around it
-# Of the default form, by hand: written anew when its numbers change.
+# Of the whole table, by hand: written anew when its numbers change.
 SEEN = """\
 **What to see.** On the ring (z of 256 dimensions) a gradient penalty decides.
 With R1, R1 + R2 or that of WGAN-GP, all 18 runs cover the eight modes in equal
@@ -89,20 +88,29 @@ def _fill(words: str) -> str:
   return textwrap.fill(words, 80, break_on_hyphens=False)
 
 
-def text(document: dict[str, Any]) -> str:
-  """Returns the page of the results."""
-  environment, protocol = document["environment"], document["protocol"]
+def _machine(environment: Mapping[str, Any]) -> str:
+  """Returns on what runs ran, in words."""
   versions = environment["versions"]
   names = ("python", "jax", "flax", "optax")
+  device = f"{environment['cpu_count']} CPU cores"
+  if environment["backend"] != "cpu":
+    device = environment["device_kind"]
+  return ", ".join([device, *(f"{name} {versions[name]}" for name in names)])
+
+
+def text(document: dict[str, Any]) -> str:
+  """Returns the page of the results."""
+  protocol = document["protocol"]
+  machines = dict.fromkeys(map(_machine, document["environments"]))
   steps = ", ".join(
     f"{config['num_steps']:,} on the {kind}"
     for kind, config in protocol.items()
   )
   config = next(iter(protocol.values()))
   made = (
-    f"`{document['command']}`: {document['seeds']} seeds, on "
-    f"{environment['cpu_count']} CPU cores, "
-    f"{', '.join(f'{name} {versions[name]}' for name in names)}."
+    f"Trained by `{document['sweep']}`, drawn by `{document['command']}`: "
+    f"seeds {', '.join(map(str, document['seeds']))}, on "
+    f"{'; '.join(machines)}."
   )
   how = (
     f"Generator steps: {steps}, batch {config['batch_size']}; all else is in "
@@ -123,19 +131,28 @@ def text(document: dict[str, Any]) -> str:
   lines += ["![samples](toy_modes.png)", "", "The first seed.", ""]
   lines.append(
     "Each run is `python -m ganjax.main --config toy_ring FLAGS "
-    "--config.seed=SEED`, or `toy_grid`, on one device:"
+    "--config.seed=SEED`, or `toy_grid`:"
   )
   lines += ["", "| setting | flags |", "|---|---|"]
   for setting in document["settings"]:
-    given = flags(setting)
+    given = " ".join(setting["flags"])
     lines.append(f"| {setting['title']} | {given and f'`{given}`'} |")
   return "\n".join([*lines, ""])
 
 
-def draw(path: pathlib.Path, cells: Sequence[Cell], document) -> None:
+def draw(
+  path: pathlib.Path,
+  samples: Mapping[tuple[str, str], np.ndarray],
+  document: Mapping[str, Any],
+) -> None:
   """Draws the samples of every setting with the first seed.
 
   Each mode has a grey disc, wider than the data, so that a lost one is seen.
+
+  Args:
+    path: of the PNG.
+    samples: (dataset, setting) -> float `[N, 2]`; a run that diverged has none.
+    document: what `text` writes about.
   """
   settings = [setting["title"] for setting in document["settings"]]
   kinds = list(document["protocol"])
@@ -145,18 +162,20 @@ def draw(path: pathlib.Path, cells: Sequence[Cell], document) -> None:
   width = across * (SIDE + GAP) + GAP
   height = blocks * block_height + TITLE
   page = plots.figure(width, height)
-  runs = {(r["dataset"], r["setting"], r["seed"]): r for r in document["runs"]}
-  for cell in (cell for cell in cells if cell.seed == cells[0].seed):
-    title = cell.setting["title"]
+  for run in document["runs"]:
+    kind, title = run["dataset"], run["setting"]
+    if run["seed"] != document["seeds"][0]:
+      continue
     block, column = divmod(settings.index(title), across)
-    row = kinds.index(cell.kind)
+    row = kinds.index(kind)
     x = GAP + column * (SIDE + GAP)
     y = block * block_height + TITLE + row * (SIDE + LABEL) + SIDE
     box = x / width, 1 - y / height, SIDE / width, SIDE / height
     axes = page.add_axes(box)
     if row == 0:
       axes.set_title(title.replace(" + ", "\n+ ", 1), fontsize=8, pad=4)
-    _panel(axes, cell, runs[cell.kind, title, cell.seed])
+    std = document["protocol"][kind]["dataset"]["std"]
+    _panel(axes, run, samples.get((kind, title)), std)
   for x, colour, words in (
     (GAP / width, plots.BLUE, "near: within 3 standard deviations of a mode"),
     (0.33, plots.ORANGE, "other samples"),
@@ -166,13 +185,12 @@ def draw(path: pathlib.Path, cells: Sequence[Cell], document) -> None:
   plots.save(path, page, flat=True)
 
 
-def _panel(axes, cell: Cell, run: dict[str, Any]) -> None:
+def _panel(axes, run: Mapping[str, Any], points, std: float) -> None:
   """Draws the samples of a run and says how many modes they cover."""
-  centres, std = toy.centres(cell.kind), cell.config().dataset.std
+  centres = toy.centres(run["dataset"])
   axes.scatter(*centres.T, s=90, color="#dcdcdc", linewidths=0)
   words, lost = "diverged", True
-  if "modes" in run:
-    points = np.load(sorted((cell.workdir / "samples").glob("*.npy"))[-1])
+  if points is not None:
     distances = np.linalg.norm(points[:, None] - centres, axis=-1).min(1)
     near = distances <= 3 * std
     for some, colour in (~near, plots.ORANGE), (near, plots.BLUE):
