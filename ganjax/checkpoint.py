@@ -55,6 +55,7 @@ class Checkpoints:
       )
     policy = checkpoint_managers.AnyPreservationPolicy(policies)
     self._folder, self._read_only = folder.absolute(), read_only
+    self._best = best
     if not read_only:
       self._folder.mkdir(parents=True, exist_ok=True)
     alone: dict[str, Any] = {}
@@ -102,7 +103,7 @@ class Checkpoints:
       saved = self._manager.save(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
-        metrics=values or None,
+        metrics=values if self._best in values else None,
       )
     except Exception as error:  # What the disk's library raises is of no kind.
       raise self._failed(step, error) from error
@@ -159,8 +160,7 @@ class Checkpoints:
       UserError: none of the saved steps has been scored.
     """
     self.wait()
-    step = self._manager.best_step()
-    if step is None:
+    if (step := self._manager.best_step()) is None:
       raise errors.UserError(f"no checkpoint in {self._folder} has a score yet")
     return step
 

@@ -59,6 +59,20 @@ def files_of(folder):
   return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
+def test_the_best_is_one_of_those_that_have_the_value(tmp_path):
+  """Metrics have intervals of their own; not all are there at every save."""
+  values = {1: {}, 2: {"frechet": 3.0}, 3: {"parzen": 9.0}}
+  values |= {4: {"frechet": 5.0, "parzen": 1.0}, 5: {"parzen": 2.0}}
+  with opened(tmp_path, keep=1, best="frechet") as checkpoints:
+    for step, found in values.items():
+      checkpoints.save(step, state_of(step), found)
+    checkpoints.wait()
+    assert checkpoints.best() == 2
+  with opened(tmp_path, keep=1, best="frechet") as checkpoints:
+    assert checkpoints.best() == 2 and checkpoints.steps() == [2, 5]
+
+
+
 def resume(folder):
   with opened(folder) as checkpoints:
     return checkpoints.resume(LIKE)
