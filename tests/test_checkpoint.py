@@ -72,7 +72,6 @@ def test_the_best_is_one_of_those_that_have_the_value(tmp_path):
     assert checkpoints.best() == 2 and checkpoints.steps() == [2, 5]
 
 
-
 def resume(folder):
   with opened(folder) as checkpoints:
     return checkpoints.resume(LIKE)

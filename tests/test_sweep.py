@@ -274,7 +274,10 @@ def test_each_of_several_local_cells_has_its_gpu_or_cores(cells, monkeypatch):
   assert given[-1] == ({}, [])  # A run alone takes what is there.
 
 
-@pytest.mark.parametrize("name", [*tables.names(), "rgan_unstable:small"])
+SMALL = ["rgan_unstable:small", "stacked_mnist:small", "toy_modes:smoke"]
+
+
+@pytest.mark.parametrize("name", [*tables.names(), *SMALL])
 def test_every_row_of_every_table_resolves(name, tmp_path):
   table = tables.load(name)
   found = tables.check(tables.cells(table, tmp_path))
