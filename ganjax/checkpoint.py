@@ -7,6 +7,7 @@ asked. So a step counts once its manifest is there, which is written last.
 
 import concurrent.futures
 import contextlib
+import math
 import pathlib
 import shutil
 import sys
@@ -44,10 +45,13 @@ class Checkpoints:
       read_only: for looking on while another process may write.
     """
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
+    # A run may have begun with another `best`.
+    worst = {"lower": math.inf, "higher": -math.inf}[better]
+    value = lambda values: values.get(best, worst)
     if best:
       policies.append(
         checkpoint_managers.BestN(
-          get_metric_fn=lambda values: values[best],
+          get_metric_fn=value,
           n=1,
           reverse=better == "lower",  # the last one in order is the best
           keep_checkpoints_without_metrics=False,
@@ -68,7 +72,7 @@ class Checkpoints:
         preservation_policy=policy,
         # Without a `best_fn` Orbax does not write the metrics to disk, and
         # a resumed run would forget which step was the best.
-        best_fn=(lambda values: values[best]) if best else None,
+        best_fn=value if best else None,
         best_mode={"lower": "min", "higher": "max"}[better],
         cleanup_tmp_directories=not read_only,
         create=False,
@@ -112,7 +116,8 @@ class Checkpoints:
         f"the checkpoint of step {step} was not written: {self._folder} holds "
         f"steps {self.steps()}"
       )
-    self._saving = step, self._pool.submit(self._seal, step, facts_of(state))
+    facts = manifest.facts_of(state)
+    self._saving = step, self._pool.submit(self._seal, step, facts)
 
   def poll(self) -> None:
     """Looks whether the save under way has failed; does not wait for it.
@@ -160,7 +165,8 @@ class Checkpoints:
       UserError: none of the saved steps has been scored.
     """
     self.wait()
-    if (step := self._manager.best_step()) is None:
+    step = self._manager.best_step()
+    if step is None or self._best not in (self._manager.metrics(step) or {}):
       raise errors.UserError(f"no checkpoint in {self._folder} has a score yet")
     return step
 
@@ -228,7 +234,7 @@ class Checkpoints:
     name, folder = f"the checkpoint of step {step}", self._folder / str(step)
     if problem := manifest.problem(folder):
       raise errors.UserError(f"{name} {problem}")
-    if difference := manifest.difference(folder, facts_of(like)):
+    if difference := manifest.difference(folder, manifest.facts_of(like)):
       raise errors.UserError(f"{name} does not fit: {difference}")
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     restored = self._manager.restore(
@@ -290,11 +296,3 @@ def not_finite(state: Any) -> str:
     if not np.isfinite(leaf).all():
       return jax.tree_util.keystr(path)
   return ""
-
-
-def facts_of(tree: Any) -> dict[str, manifest.Facts]:
-  """Returns the type and the shape of each leaf by its path."""
-  return {
-    jax.tree_util.keystr(path): (str(np.dtype(leaf.dtype)), list(leaf.shape))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }

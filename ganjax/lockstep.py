@@ -41,11 +41,10 @@ class Taker:
     self.mapping = _mapping(whole, parts)
     self.names, self._parts = list(named), parts
     self._state: Any = None  # Of all members, stacked.
-    self._members = dict(named)
     self._keys: list[jax.Array] = []
     if self.mapping == "vmap":
       self._step = self._make(whole, members=True)
-    self._single = self._programs()
+    self._single = self._programs(named)
     self._running: dict[str, futures.Future] = {}
     self._pool = None
     devices = parts.feed.devices
@@ -63,10 +62,10 @@ class Taker:
       system, self._parts.prepare, feed.devices, feed.streams, members
     )
 
-  def _programs(self) -> dict[str, Any]:
+  def _programs(self, named: Mapping[str, configs.Config]) -> dict[str, Any]:
     """Returns name -> step of a member by itself; other seeds share it."""
     made, result = {}, {}
-    for name, member in self._members.items():
+    for name, member in named.items():
       key = json.dumps(member.to_dict() | dict(seed=0), sort_keys=True)
       made[key] = result[name] = made.get(key) or self._make(member)
     return result

@@ -11,6 +11,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
+
 NAME = "ganjax_manifest.json"
 # Of a leaf: its type and its shape.
 Facts = tuple[str, list[int]]
@@ -85,3 +88,11 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
   if not right or end != b"\n":
     raise ValueError(f"its file {NAME} has changed")
   return json.loads(text)
+
+
+def facts_of(tree: Any) -> dict[str, Facts]:
+  """Returns the type and the shape of each leaf by its path."""
+  return {
+    jax.tree_util.keystr(path): (str(np.dtype(leaf.dtype)), list(leaf.shape))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -70,6 +70,13 @@ def test_the_best_is_one_of_those_that_have_the_value(tmp_path):
     assert checkpoints.best() == 2
   with opened(tmp_path, keep=1, best="frechet") as checkpoints:
     assert checkpoints.best() == 2 and checkpoints.steps() == [2, 5]
+  with opened(tmp_path, keep=1, best="psnr", better="higher") as checkpoints:
+    with pytest.raises(errors.UserError, match="has a score yet"):
+      checkpoints.best()
+    for step, found in (6, {"psnr": 20.0}), (7, {"psnr": 19.0}):
+      checkpoints.save(step, state_of(step), found)
+    checkpoints.wait()
+    assert checkpoints.best() == 6 and checkpoints.steps() == [6, 7]
 
 
 def resume(folder):

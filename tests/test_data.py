@@ -47,6 +47,22 @@ def test_the_stream_goes_on_from_any_place_and_across_epochs():
     np.testing.assert_array_equal(part, whole[start : start + 20])
 
 
+def test_seeds_in_turn_make_each_order_once(monkeypatch):
+  """As the members of a population do; an order takes longer than a step."""
+  made, random_state = [], np.random.RandomState
+
+  def count(seed):
+    made.append(tuple(seed))
+    return random_state(seed)
+
+  monkeypatch.setattr(np.random, "RandomState", count)
+  seeds = range(7000, 7008)
+  for start in range(0, 40, 10):
+    for seed in seeds:
+      data.batch_indices(seed, start, 10, 20)
+  assert sorted(made) == [(seed, epoch) for seed in seeds for epoch in (0, 1)]
+
+
 def test_the_order_is_frozen():
   assert data.batch_indices(0, 0, 12, 6).tolist() == FROZEN_ORDER
 

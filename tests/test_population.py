@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import threading
 
 import jax
 import numpy as np
 import pytest
 
 import ganjax
-from ganjax import configs, errors, main, population, report, train
+from ganjax import configs, errors, lockstep, main, population, report, train
 
 ONE = jax.devices()[:1]
 
@@ -88,6 +89,20 @@ def test_members_stream(singles, tmp_path):
     singles, population.train(streamed, tmp_path, ONE).values(), strict=True
   ):
     assert_same(one, member, atol=1e-5)
+
+
+def test_members_use_all_cores(tmp_path, monkeypatch):
+  """With two cores two steps are under way at the same time."""
+  both, alone = threading.Barrier(2, timeout=60), lockstep.Taker._alone
+
+  def meet(self, name, step):
+    both.wait()
+    return alone(self, name, step)
+
+  monkeypatch.setattr(lockstep, "_cores", lambda: 2)
+  monkeypatch.setattr(lockstep.Taker, "_alone", meet)
+  found = population.train(config(2, "loop", num_steps=2), tmp_path, ONE)
+  assert [run.step for run in found.values()] == [2, 2]
 
 
 @pytest.mark.parametrize("mapping", ["vmap", "loop"])
