@@ -4,14 +4,14 @@ Goodfellow et al. 2014 (https://arxiv.org/abs/1406.2661): maxout D with
 dropout, ReLU G with uniform noise, both moved at once from the same images,
 noise and masks, D's loss halved, classical momentum .5 -> .7 over 249 epochs,
 learning rate .1 / 1.000004^t. Their paper's alternating updates with fresh
-noise are `--config.system.simultaneous=False`; at these rates D then wins.
+noise are `--config.system.simultaneous=False`, which are steadier here.
 The paper gives no end: 100 epochs of 500 steps here. TFDS holds MNIST
 shuffled, so the 50,000 training images are not the file's first 50,000.
 
     pip install -e '.[tfds]' && python -m ganjax.main \
         --config experiments/mnist_mlp.py
 
-Not yet run to its end: see results/README.md.
+Not yet run to its end: see results/parzen.md.
 """
 
 import ml_collections
