@@ -72,8 +72,15 @@ def difference(a, b):
   return max(float(np.abs(x - y).max()) for x, y in pairs)
 
 
-@pytest.mark.parametrize("penalty", ["", *penalties.PENALTIES])
-@pytest.mark.parametrize("net", NETS)
+CASES = [("mlp", ""), ("dcgan", ""), *(("mlp", p) for p in penalties.PENALTIES)]
+# The same again with convolutions, which compile for long.
+CASES += [
+  pytest.param("dcgan", penalty, marks=pytest.mark.slow)
+  for penalty in penalties.PENALTIES
+]
+
+
+@pytest.mark.parametrize(("net", "penalty"), CASES)
 def test_matrix(net, penalty):
   images = np.random.RandomState(0).uniform(-1, 1, (2, N, *SHAPE))
   batch = data.Arrays(jnp.asarray(images, jnp.float32))

@@ -119,6 +119,7 @@ def test_figure_1_ends_at_one_half():
   np.testing.assert_allclose(d[gan_1d.judged(end.g)], 0.5, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_command_draws_and_writes(tmp_path, capsys):
   assert cli.main(["--out", str(tmp_path / "new"), "--smoke"]) == 0
   document = json.loads((tmp_path / "new" / "theory.json").read_text())
