@@ -75,7 +75,8 @@ class Taker:
   ) -> dict[str, tuple[Any, Any]]:
     """Returns name -> `(state, metrics)` of at least one of the steps.
 
-    Those who are behind come first. The others are to be asked for again.
+    The others are to be asked for again. Where members wait for each other,
+    those who are behind come first.
     """
     if self._pool:
       return self._first_of(wanted, self._pool)
