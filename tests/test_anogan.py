@@ -43,7 +43,8 @@ def linear(kernel, **options) -> Any:
   sgd = optimizers.get("sgd", learning_rate=0.1)
   players = Linear(), Doubled(), losses.get("non_saturating"), sgd, sgd
   system = anogan.make(*players, z_dim=len(kernel), **options)
-  state = system.init(jax.random.key(0), data.Arrays(jnp.zeros((2, 3))))
+  given = data.Arrays(jnp.zeros((2, 3)))
+  state = jax.jit(system.init)(jax.random.key(0), given)
   params = {"map": {"kernel": jnp.float32(kernel)}}
   return system, state.replace(generator=state.generator.replace(params=params))
 
@@ -149,7 +150,7 @@ def test_a_run_scores_stored_images(tmp_path):
 def test_the_search_leaves_where_it_starts():
   """At z = 0 a generator without biases in its first layer has no gradient."""
   system = convolutional(search_steps=3)
-  state = system.init(jax.random.key(0), data.Arrays(jnp.zeros((2, *SHAPE))))
+  state = start(system)
   images = jax.random.uniform(jax.random.key(1), (2, *SHAPE))
   z = system.encode(state, images)
   assert (jnp.abs(z[0] - z[1]) > 1e-3).any()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
+from trees import largest_difference, mix
 
 import ganjax
 from ganjax import configs, data, errors, nets, optimizers, parallel, report
@@ -68,11 +69,6 @@ def many_steps(system, state, images, num_steps, batch_size=0):
 
   seeds = np.arange(num_steps)
   return jax.jit(lambda s: jax.lax.scan(body, s, (order, seeds)))(state)[0]
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences), default=0)
 
 
 def one_dimensional(reconstruction, x):
@@ -306,8 +302,8 @@ def test_the_average_is_drawn_from():
     # Step 0: decay min(.5, 1 / 10), of parameters and statistics alike.
     for part in "params", "stats":
       before, after = (getattr(getattr(s, name), part) for s in (state, new))
-      mix = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before, after)
-      assert largest_difference(getattr(new.ema[name], part), mix) < 1e-6
+      mixed = mix(0.1, before, after)
+      assert largest_difference(getattr(new.ema[name], part), mixed) < 1e-6
   live = new.replace(ema=dict(encoder=new.encoder, decoder=new.decoder))
 
   @jax.jit

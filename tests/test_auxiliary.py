@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import difference, scaled
 
 from ganjax import configs, data, errors, losses, nets, optimizers
 from ganjax.nets import layers
@@ -86,7 +87,7 @@ def fakes(first, g, at):
 
 
 def moved(plain, informed):
-  return jax.tree.map(lambda x, y: y - x, informed, plain)
+  return difference(plain, informed)
 
 
 def close(a, b):
@@ -103,7 +104,7 @@ def test_d_learns_the_classes_of_reals_and_fakes(steps):
   d = first.discriminator.params
   np.testing.assert_allclose(metrics["class_loss"], loss_of_g(steps), 1e-5)
   change = moved(plain.discriminator.params, informed.discriminator.params)
-  close(change, jax.tree.map(lambda x: 0.5 * x, jax.grad(loss)(d)))
+  close(change, scaled(0.5, jax.grad(loss)(d)))
   assert np.abs(change["classes"]["kernel"]).max() > 1e-3
 
 
@@ -145,9 +146,14 @@ def test_class_logits_are_seen_within_spectral_norm(norm):
   net = nets.get("dcgan", "discriminator", (8, 8, 1), 3, **fields)
   images = jnp.ones((2, 8, 8, 1))
   labels = jnp.array([0, 1])
-  params = net.init(jax.random.key(0), images, labels)
-  sown = net.apply(params, images, labels, mutable=["intermediates"])[1]
-  _, seen = features.watch_classes(net.apply, params, images, labels)
+  params = jax.jit(net.init)(jax.random.key(0), images, labels)
+
+  @jax.jit
+  def both(*given):
+    sown = net.apply(*given, mutable=["intermediates"])[1]
+    return sown, features.watch_classes(net.apply, *given)[1]
+
+  sown, seen = both(params, images, labels)
   assert [x.shape for x in seen] == [(2, 3)]
   expected = sown["intermediates"]["class_logits"][0]
   np.testing.assert_allclose(seen[0], expected, atol=1e-6)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference
 
 from ganjax import (
   configs,
@@ -83,11 +84,6 @@ def start(system):
 
 def batch(n=8):
   return to_network(data.Arrays(jnp.asarray(IMAGES[None, :n])))
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
 
 
 def tables(**options) -> Any:

@@ -63,7 +63,7 @@ def test_each_chunk_of_z_acts_from_its_block_on():
   net, labels = get("generator", width=2), jnp.array([3, 4])
   z = jax.random.normal(jax.random.key(1), (2, 8))
   shapes = jax.eval_shape(net.init, jax.random.key(0), z, labels)
-  stats = jax.tree.map(lambda x: jnp.ones(x.shape), dict(shapes))
+  stats = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), dict(shapes))
   variables = stats | {"params": parameters("generator")}
   apply = functools.partial(
     net.apply,
@@ -81,10 +81,10 @@ def test_each_chunk_of_z_acts_from_its_block_on():
     assert seen.keys() == set(names)
     return [seen[name]["__call__"][0] for name in names]
 
-  before = modulated(z, labels)
+  before = jax.device_get(modulated(z, labels))
 
   def changed(z, labels):
-    after = modulated(z, labels)
+    after = jax.device_get(modulated(z, labels))
     return [bool((a != b).any()) for a, b in zip(after, before, strict=True)]
 
   for chunk, unchanged in enumerate((0, 0, 2, 4)):

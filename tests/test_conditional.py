@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference
 
 from ganjax import (
   configs,
@@ -253,11 +254,6 @@ def arrays(n=24) -> Any:
 
 def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
 
 
 @pytest.mark.slow

@@ -109,6 +109,7 @@ def test_a_dispatch_ends_where_something_is_due(tmp_path):
   assert choose(5, [10], [Accelerator]) == 5
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_float32(tmp_path):
   """Twenty losses, a gradient penalty's second derivatives among them."""
   rows = {}

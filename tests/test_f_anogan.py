@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference
 
 from ganjax import (
   configs,
@@ -111,11 +112,6 @@ def make(axis_name=None, build=f_anogan.make, **options) -> Any:
 def start(system):
   arrays = to_network(data.Arrays(jnp.asarray(IMAGES)))
   return jax.jit(system.init)(jax.random.key(0), arrays)
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences), default=0)
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1.0, 0.3])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import difference, largest_difference, scaled
 
 from ganjax import (
   configs,
@@ -54,11 +55,6 @@ def make(axis_name=None, rate=1.0, optimizer="sgd", **options) -> Any:
 
 def start(system):
   return jax.jit(system.init)(jax.random.key(0), data.Arrays(POINTS))
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
 
 
 # Latents.
@@ -145,7 +141,7 @@ def gradients(first, state, player: str, at: int):
   """Returns the gradient of Q's loss in D's update (0) or in G's (1)."""
   key = jax.random.fold_in(jax.random.key(1), at)
   z_keys = parallel.example_keys(jax.random.split(key, 5)[0], 8, None)
-  z = jax.vmap(make().init.args[0].draw_z)(z_keys)
+  z = jax.jit(jax.vmap(make().init.args[0].draw_z))(z_keys)
   d, g = state.discriminator.params, first.generator.params
 
   def q_loss(params):
@@ -156,23 +152,19 @@ def gradients(first, state, player: str, at: int):
     )
     return recognise(judge, hidden, z)
 
-  return jax.grad(q_loss)(d if player == "discriminator" else g)
+  return jax.jit(jax.grad(q_loss))(d if player == "discriminator" else g)
 
 
 def test_q_moves_d_and_itself_by_its_gradient(steps):
   first, (plain, _), (informed, _) = steps
   gradient = gradients(first, first, "discriminator", 0)
   for part in ("recognition", "Dense_0"):
-    moved = jax.tree.map(
-      lambda x, y: y - x,
-      informed.discriminator.params[part],
-      plain.discriminator.params[part],
+    moved = difference(
+      plain.discriminator.params[part], informed.discriminator.params[part]
     )
-    expected = jax.tree.map(lambda x: 0.7 * x, gradient[part])
+    expected = scaled(0.7, gradient[part])
     assert largest_difference(moved, expected) < 1e-6
-    assert largest_difference(expected, jax.tree.map(jnp.zeros_like, moved)) > (
-      1e-3
-    )
+    assert largest_difference(expected, scaled(0, moved)) > 1e-3
   # The layer that makes the logit comes after the features.
   head = [x.discriminator.params["Dense_1"] for x in (plain, informed)]
   assert largest_difference(*head) == 0
@@ -187,12 +179,10 @@ def test_q_moves_g_by_its_gradient(steps):
   g_update = gan.make_updates(parts, 1)[-1][0]
   alone, _ = jax.jit(g_update)(state, batch, jax.random.fold_in(key, 1))
   gradient = gradients(first, informed, "generator", 1)
-  moved = jax.tree.map(
-    lambda x, y: y - x, informed.generator.params, alone.generator.params
-  )
-  expected = jax.tree.map(lambda x: 0.7 * x, gradient)
+  moved = difference(alone.generator.params, informed.generator.params)
+  expected = scaled(0.7, gradient)
   assert largest_difference(moved, expected) < 1e-6
-  assert largest_difference(moved, jax.tree.map(jnp.zeros_like, moved)) > 1e-3
+  assert largest_difference(moved, scaled(0, moved)) > 1e-3
 
 
 def test_without_weight_it_is_the_plain_gan(steps):

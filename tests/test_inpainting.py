@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference
 
 import ganjax
 from ganjax import (
@@ -61,11 +62,6 @@ def start(system):
 def parts_of(system):
   """Returns the parts on one device."""
   return system.sample.args[0]
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
 
 
 def masks(kind, n=64, size=(5, 4)):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import largest_difference
 
 from ganjax import (
   data,
@@ -67,11 +68,6 @@ def make(net, penalty, index, d_rate, g_rate):
   )
 
 
-def difference(a, b):
-  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-  return max(float(np.abs(x - y).max()) for x, y in pairs)
-
-
 CASES = [("mlp", ""), ("dcgan", ""), *(("mlp", p) for p in penalties.PENALTIES)]
 # The same again with convolutions, which compile for long.
 CASES += [
@@ -111,8 +107,8 @@ def test_matrix(net, penalty):
     ):
       before = [getattr(state, x).params for x in (player, other)]
       after = [getattr(moved, x).params for x in (player, other)]
-      assert difference(before[0], after[0]) > 0, (form, player)
-      assert difference(before[1], after[1]) == 0, (form, other)
+      assert largest_difference(before[0], after[0]) > 0, (form, player)
+      assert largest_difference(before[1], after[1]) == 0, (form, other)
   index = len(penalty) % len(FORMS)
   with jax.disable_jit():
     eager, _ = step(state, keys[0], index, 1e-3, 1e-3)

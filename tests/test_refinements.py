@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference
 
 from ganjax import (
   configs,
@@ -233,11 +234,6 @@ class Net(nn.Module):
 
 
 POINTS = np.random.RandomState(0).normal(size=(40, 2)).astype(np.float32)
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
 
 
 @pytest.mark.slow

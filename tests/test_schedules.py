@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from trees import largest_difference, mix
 
 from ganjax import (
   augment,
@@ -153,11 +154,6 @@ def resolve(**changes):
   return configs.resolve(ml_collections.ConfigDict(config))
 
 
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
-
-
 def test_a_step_equals_that_of_constants():
   """At step 3, and not at step 1; the average moves by its half-life."""
   images = np.random.RandomState(0).rand(2, 8, 8, 8, 1).astype(np.float32)
@@ -184,12 +180,8 @@ def test_a_step_equals_that_of_constants():
   for name in "penalty_r1", "penalty_lecam", "d_loss":
     assert abs(early_metrics[name] - metrics[name]) > 1e-4, name
   decay = 0.5 ** (8 / values["ema"]["half_life"])
-  mix = jax.tree.map(
-    lambda a, b: decay * a + (1 - decay) * b,
-    start.generator.params,
-    got.generator.params,
-  )
-  assert largest_difference(got.ema.params, mix) < 1e-6
+  mixed = mix(decay, start.generator.params, got.generator.params)
+  assert largest_difference(got.ema.params, mixed) < 1e-6
   first, _ = step_fn(at(0), batch, key)
   assert largest_difference(first.ema.params, first.generator.params) == 0
   assert largest_difference(early.ema.params, early.generator.params) > 0

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference, mix
 
 from ganjax import checkpoint, data, errors, nets, optimizers, parallel
 from ganjax import run as runs
@@ -59,11 +60,6 @@ def batch(n=8, labels=LABELS):
   return data.Arrays(IMAGES[None, :n], labels[None, :n], K)
 
 
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
-
-
 def perceptron(net, images):
   """The net of `make()`, in NumPy: logits `[n, K]`, features `[n, 5]`."""
   params = jax.device_get(net.params)
@@ -93,14 +89,17 @@ def test_the_discriminators_loss_is_that_of_all_classes():
   seen = []
 
   def judge(parts, state, net, images, labels, key, iterate=False):
-    seen.append(np.asarray(images))
+    note = lambda shown: seen.append(np.asarray(shown))
+    jax.debug.callback(note, images, ordered=True)
     return adversarial_judge(parts, state, net, images, labels, key, iterate)
 
   adversarial_judge = adversarial.judge
   real = data.Arrays(IMAGES[:8])
-  with pytest.MonkeyPatch.context() as patch, jax.disable_jit():
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(adversarial, "judge", judge)
-    _, metrics = semi_supervised.d_step(parts, "features", state, real, key)
+    step = functools.partial(semi_supervised.d_step, parts, "features")
+    metrics = jax.block_until_ready(jax.jit(step)(state, real, key)[1])
+  jax.effects_barrier()
   labeled, shown, fake = seen
   np.testing.assert_array_equal(shown, IMAGES[:8])
   places = [np.flatnonzero((IMAGES == x).all((1, 2, 3)))[0] for x in labeled]
@@ -237,16 +236,13 @@ def test_devices_do_not_change_the_update():
 
 def test_classes_and_scores_of_images():
   system = make(ema_decay=0.5)
-  state, _ = jax.jit(system.train_step)(
-    start(system), batch(), jax.random.key(0)
-  )
+  first = start(system)
+  state, _ = jax.jit(system.train_step)(first, batch(), jax.random.key(0))
   average = state.memory["discriminator"]
-  mix = jax.tree.map(
-    lambda a, b: 0.1 * a + 0.9 * b,
-    start(system).discriminator.params,
-    state.discriminator.params,
+  mixed = mix(
+    0.1, start(system).discriminator.params, state.discriminator.params
   )
-  assert largest_difference(average.params, mix) < 1e-6
+  assert largest_difference(average.params, mixed) < 1e-6
   for ema, net in ((True, average), (False, state.discriminator)):
     logits, _ = perceptron(net, IMAGES)
     got = system.classify(state, IMAGES, ema=ema)  # pyright: ignore

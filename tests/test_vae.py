@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference
 
 import ganjax
 from ganjax import configs, data, errors, nets, optimizers, parallel, report
@@ -43,11 +44,6 @@ def start(system) -> Any:
 
 def batch(n=8):
   return to_network(data.Arrays(jnp.asarray(IMAGES[None, :n])))
-
-
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences))
 
 
 def test_the_kl_term_warms_up():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import largest_difference, mix
 
 from ganjax import (
   configs,
@@ -94,11 +95,6 @@ def batch(n=8):
   return to_network(data.Arrays(jnp.asarray(IMAGES[None, :n])))
 
 
-def largest_difference(a, b):
-  differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences), default=0)
-
-
 def layer(weights):
   kernel, bias = (jnp.asarray(x, jnp.float32) for x in weights)
   return dict(kernel=kernel, bias=bias)
@@ -125,7 +121,7 @@ def test_every_number_of_a_step_by_hand(gamma, monkeypatch):
       params=dict(hidden=layer(HIDDEN), head=layer(HEAD))
     ),
   )
-  new, metrics = system.train_step(
+  new, metrics = jax.jit(system.train_step)(
     state, data.Arrays(jnp.asarray(X)[None]), jax.random.key(0)
   )
   run = lambda linear_layer, x: x @ linear_layer[0] + linear_layer[1]
@@ -269,7 +265,7 @@ def test_what_a_trained_one_can_do():
     np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
   for name, average in state.ema.items():  # At first so much of the past: .1.
     old, now = (getattr(x, name).params for x in (before, state))
-    expected = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, old, now)
+    expected = mix(0.1, old, now)
     assert largest_difference(average.params, expected) < 1e-6, name
   assert same["drawn"][0].shape == (6, *SHAPE)
   for name, pair in other.items():
