@@ -4,6 +4,8 @@ All forms of all losses are branches of one compiled step, so that the matrix
 costs one compilation for each penalty and net.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,16 +70,20 @@ def make(net, penalty, index, d_rate, g_rate):
   )
 
 
-CASES = [("mlp", ""), ("dcgan", ""), *(("mlp", p) for p in penalties.PENALTIES)]
-# The same again with convolutions, which compile for long.
-CASES += [
-  pytest.param("dcgan", penalty, marks=pytest.mark.slow)
-  for penalty in penalties.PENALTIES
-]
+KEYS = jax.random.split(jax.random.key(1))
+PAIRS = list(itertools.product(("mlp", "dcgan"), ("", *penalties.PENALTIES)))
 
 
-@pytest.mark.parametrize(("net", "penalty"), CASES)
-def test_matrix(net, penalty):
+def marked(fast):
+  """Returns all pairs; those that compile for long are for `make slow`."""
+  return [
+    pytest.param(*pair, marks=[] if fast(*pair) else pytest.mark.slow)
+    for pair in PAIRS
+  ]
+
+
+def prepare(net, penalty):
+  """Returns a state and a step of state, key, form and rates, and it jitted."""
   images = np.random.RandomState(0).uniform(-1, 1, (2, N, *SHAPE))
   batch = data.Arrays(jnp.asarray(images, jnp.float32))
   system = make(net, penalty, 0, 0.0, 0.0)
@@ -88,19 +94,25 @@ def test_matrix(net, penalty):
   def step(state, key, *settings):
     return make(net, penalty, *settings).train_step(state, batch, key)
 
-  jitted = jax.jit(step)
-  keys = jax.random.split(jax.random.key(1))
+  return state, step, jax.jit(step)
+
+
+@pytest.mark.parametrize(
+  ("net", "penalty"), marked(lambda net, penalty: net == "mlp" or not penalty)
+)
+def test_matrix(net, penalty):
+  state, _, jitted = prepare(net, penalty)
   for index, form in enumerate(FORMS):
-    once, _ = jitted(state, keys[0], index, 1e-3, 1e-3)
-    twice, metrics = jitted(once, keys[1], index, 1e-3, 1e-3)
+    once, _ = jitted(state, KEYS[0], index, 1e-3, 1e-3)
+    twice, metrics = jitted(once, KEYS[1], index, 1e-3, 1e-3)
     bad = {k: v for k, v in metrics.items() if not np.isfinite(v)}
     assert not bad, (form, bad)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(twice)), form
     assert twice.step == 2
     assert any(k.startswith("penalty_") for k in metrics) == bool(penalty)
     # Each player stands still where the other alone moves.
-    d_only, _ = jitted(state, keys[0], index, 1e-3, 0.0)
-    g_only, _ = jitted(state, keys[0], index, 0.0, 1e-3)
+    d_only, _ = jitted(state, KEYS[0], index, 1e-3, 0.0)
+    g_only, _ = jitted(state, KEYS[0], index, 0.0, 1e-3)
     for moved, player, other in (
       (d_only, "discriminator", "generator"),
       (g_only, "generator", "discriminator"),
@@ -109,9 +121,16 @@ def test_matrix(net, penalty):
       after = [getattr(moved, x).params for x in (player, other)]
       assert largest_difference(before[0], after[0]) > 0, (form, player)
       assert largest_difference(before[1], after[1]) == 0, (form, other)
+
+
+@pytest.mark.parametrize(
+  ("net", "penalty"), marked(lambda *pair: pair == ("mlp", "gradient_penalty"))
+)
+def test_compilation_changes_nothing(net, penalty):
+  state, step, jitted = prepare(net, penalty)
   index = len(penalty) % len(FORMS)
   with jax.disable_jit():
-    eager, _ = step(state, keys[0], index, 1e-3, 1e-3)
-  same, _ = jitted(state, keys[0], index, 1e-3, 1e-3)
+    eager, _ = step(state, KEYS[0], index, 1e-3, 1e-3)
+  same, _ = jitted(state, KEYS[0], index, 1e-3, 1e-3)
   for x, y in zip(jax.tree.leaves(eager), jax.tree.leaves(same), strict=True):
     np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
