@@ -202,6 +202,21 @@ def of_member(values: tuple = (1.0,)) -> optax.Schedule:
 
 
 @SCHEDULES.register
+def running_mean(start: int = 0) -> optax.Schedule:
+  """The decay of an average in which all steps from `start` on count equally.
+
+  For `config.ema.decay`: n / (n + 1) at step `start + n`; until then 0, a copy.
+  Yazıcı et al. 2018 (https://arxiv.org/abs/1806.04498) call it MA.
+  """
+
+  def schedule(step):
+    count = jnp.float32(jnp.maximum(step - start, 0))
+    return count / (count + 1.0)
+
+  return schedule
+
+
+@SCHEDULES.register
 def linear_staircase(
   init_value: float, end_value: float, num_stairs: int, stair_length: int
 ) -> optax.Schedule:

@@ -88,6 +88,7 @@ CASES: dict[str, dict[str, Any]] = {
     d_opt=dict(name="optimistic_gradient_descent", learning_rate=0.1),
     discriminator=dict(dropout=0.5),
     penalties=dict(lecam=dict(weight=cosine(0.1, 1.0))),
+    ema=dict(decay=dict(name="running_mean", start=2)),
   ),
   # A controller that moves every second step, of images; top-k's share.
   "augmented images": dict(
@@ -167,7 +168,8 @@ def config_of(experiment="toy_ring", num_devices=1, **changes):
     found.discriminator.update(net(pieces=1))
   for player in {"g_opt", "d_opt"} & changes.keys():
     found[player] = changes.pop(player)
-  found.update(changes)
+  with found.ignore_type():  # A schedule may stand where a number did.
+    found.update(changes)
   return found, jax.devices()[:num_devices]
 
 

@@ -69,6 +69,18 @@ def test_half_life_by_hand():
   assert ema.update(live, 0.9, jnp.int32(2)).params["w"] == 2.5
 
 
+def test_a_running_mean_by_hand():
+  """From step 2 on all weights count equally; until then it is a copy."""
+  decay = optimizers.get_schedule(name="running_mean", start=2)
+  ema: Any = state.Averaged({"w": jnp.float32(100.0)}, {})
+  values = [7.0, -2.0, 3.0, 5.0, 13.0, -1.0]
+  expected = [7.0, -2.0, 3.0, 4.0, 7.0, 5.0]
+  for step, (value, mean) in enumerate(zip(values, expected, strict=True)):
+    live: Any = state.NetState({"w": jnp.float32(value)}, {}, None)
+    ema = ema.update(live, decay, jnp.int32(step))
+    np.testing.assert_allclose(ema.params["w"], mean, rtol=1e-5)
+
+
 def test_a_scheduled_penalty_is_another_one_at_each_step():
   """Of D(x) = 2 x, R1 is gamma / 2 * 4; `every` stays."""
   r1 = optimizers.follow(
