@@ -239,9 +239,7 @@ def test_classes_and_scores_of_images():
   first = start(system)
   state, _ = jax.jit(system.train_step)(first, batch(), jax.random.key(0))
   average = state.memory["discriminator"]
-  mixed = mix(
-    0.1, start(system).discriminator.params, state.discriminator.params
-  )
+  mixed = mix(0.1, first.discriminator.params, state.discriminator.params)
   assert largest_difference(average.params, mixed) < 1e-6
   for ema, net in ((True, average), (False, state.discriminator)):
     logits, _ = perceptron(net, IMAGES)

@@ -8,10 +8,10 @@ def _map(function, *trees):
   return jax.tree.map(function, *jax.device_get(trees))
 
 
-def largest_difference(a, b):
-  """Returns the largest |x - y|, 0 for trees without a leaf."""
+def largest_difference(a, b, **default):
+  """Returns the largest |x - y|; `default`, or an error, without a leaf."""
   differences = _map(lambda x, y: np.abs(x - y).max(), a, b)
-  return max(jax.tree.leaves(differences), default=0)
+  return max(jax.tree.leaves(differences), **default)
 
 
 def difference(a, b):
