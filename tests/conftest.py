@@ -13,11 +13,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-from ganjax import report
+from ganjax import parallel, report
 from ganjax.extractors import classifier
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+  """Keeps compiled programs in pytest's cache, for both processes and later."""
+  if not hasattr(config, "cache"):  # `-p no:cacheprovider`
+    return
+  options = {
+    "jax_compilation_cache_dir": config.cache.mkdir("compilations"),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
+  for name, value in options.items():
+    value = str(value) if name.endswith("dir") else value
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)  # Of the programs that tests start.
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,3 +68,20 @@ def optimised_classifiers():
 def without_figures(monkeypatch):
   """Runs draw nothing at their end: it takes longer than a small run."""
   monkeypatch.setattr(report, "figures", lambda *_: {})
+
+
+@pytest.fixture
+def compile_cache():
+  """Gives `open(folder)`, by which this process keeps compilations there."""
+  names = "jax_compilation_cache_dir", "jax_compilation_cache_max_size"
+  before = {name: getattr(jax.config, name) for name in names}
+
+  def open_cache(folder):
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.clear_caches()
+    parallel.cache_compilations(str(folder))
+
+  yield open_cache
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()

@@ -157,9 +157,9 @@ def compilations():
   active = False
 
 
-def test_a_second_start_compiles_nothing(tmp_path, compilations):
-  settings = dict(batch_size=7)  # Which no other test has compiled.
-  jax.clear_caches()  # Of what others compiled without a folder.
+def test_a_second_start_compiles_nothing(tmp_path, compilations, compile_cache):
+  settings = dict(batch_size=7)
+  compile_cache(tmp_path / "xla")  # Without what others compiled.
   train(config(**settings), tmp_path / "a", ONE)
   assert compilations["cache_misses"] > 0
   jax.clear_caches()

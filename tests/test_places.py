@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import ganjax
 from ganjax import (
@@ -336,22 +335,6 @@ def test_a_run_goes_on_with_fewer_devices(tmp_path):
 
 
 # --- The cache of compilations ----------------------------------------------
-
-
-@pytest.fixture
-def compile_cache():
-  """Gives `open(folder)`, by which this process keeps compilations there."""
-  option = "jax_compilation_cache_dir"
-  before = getattr(jax.config, option)
-
-  def open_cache(folder):
-    jax.config.update(option, None)
-    jax.clear_caches()
-    parallel.cache_compilations(str(folder))
-
-  yield open_cache
-  jax.config.update(option, before)
-  compilation_cache.reset_cache()
 
 
 def small_step(state, batch, key):
