@@ -120,6 +120,9 @@ def test_cells_by_hand():
     "parzen": "243.6 ± 2.1*",
     "classes covered": "9 of 10*",
   }
+  for value, text in (2533.3, "2,533"), (-999.6, "-1,000"), (999.4, "999"):
+    expected = {"frechet": text}
+    assert table.cells({"x": record({"frechet": value}, {})}) == expected
   assert table.flags({"x": {"all": record(values, {}, ("constant",))}}) == [
     "* x, all: constant"
   ]

@@ -32,13 +32,19 @@ SPREADS = ("_std", "_error")
 MAX_COLUMNS = 6
 
 
+def _text(name: str, value: float) -> str:
+  if name not in FORMATS and abs(value) >= 999.5:
+    return f"{value:,.0f}"  # Not 2.53e+03.
+  return FORMATS.get(name, "{:.3g}").format(value)
+
+
 def cells(records: Records) -> dict[str, str]:
   """Returns what stands for some records in a table: title -> text."""
   numbers, flagged = {}, set()
   for record in records.values():
     numbers |= record.values
     flagged |= record.values.keys() if record.flags else set()
-  texts = {k: FORMATS.get(k, "{:.3g}").format(v) for k, v in numbers.items()}
+  texts = {k: _text(k, v) for k, v in numbers.items()}
   result = {}
   for name, text in texts.items():
     if any(name.endswith(s) and _base(name, s) in texts for s in SPREADS):
