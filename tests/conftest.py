@@ -1,5 +1,6 @@
 """Four fake CPU devices; `[N, 1]` against `[N]` is an error, not `[N, N]`."""
 
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -19,6 +20,8 @@ from ganjax import parallel, report
 from ganjax.extractors import classifier
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tracing allocates much that lives on; to look through it all takes a tenth.
+gc.set_threshold(100_000, 50, 50)
 
 
 def pytest_configure(config):

@@ -34,7 +34,9 @@ def assert_close(a, b, **tolerance):
     np.testing.assert_allclose(np.asarray(x), np.asarray(y), **tolerance)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+  "devices", [1, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_steps_in_one_dispatch_are_the_same_steps(tmp_path, devices):
   """Lazy penalties rest in the same ones; logs say the same."""
   runs = [

@@ -4,8 +4,6 @@ All forms of all losses are branches of one compiled step, so that the matrix
 costs one compilation for each penalty and net.
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,15 +69,15 @@ def make(net, penalty, index, d_rate, g_rate):
 
 
 KEYS = jax.random.split(jax.random.key(1))
-PAIRS = list(itertools.product(("mlp", "dcgan"), ("", *penalties.PENALTIES)))
-
-
-def marked(fast):
-  """Returns all pairs; those that compile for long are for `make slow`."""
-  return [
-    pytest.param(*pair, marks=[] if fast(*pair) else pytest.mark.slow)
-    for pair in PAIRS
-  ]
+PAIRS = [(net, name) for net in NETS for name in ("", *penalties.PENALTIES)]
+# A penalty of D's inputs, one that remembers, one of G.
+FAST = (
+  ("dcgan", ""),
+  ("mlp", ""),
+  ("mlp", "gradient_penalty"),
+  ("mlp", "lecam"),
+  ("mlp", "mode_seeking"),
+)
 
 
 def prepare(net, penalty):
@@ -98,7 +96,11 @@ def prepare(net, penalty):
 
 
 @pytest.mark.parametrize(
-  ("net", "penalty"), marked(lambda net, penalty: net == "mlp" or not penalty)
+  ("net", "penalty"),
+  [
+    pytest.param(*pair, marks=[pytest.mark.slow] * (pair not in FAST))
+    for pair in PAIRS
+  ],
 )
 def test_matrix(net, penalty):
   state, _, jitted = prepare(net, penalty)
@@ -123,9 +125,8 @@ def test_matrix(net, penalty):
       assert largest_difference(before[1], after[1]) == 0, (form, other)
 
 
-@pytest.mark.parametrize(
-  ("net", "penalty"), marked(lambda *pair: pair == ("mlp", "gradient_penalty"))
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("net", "penalty"), PAIRS)
 def test_compilation_changes_nothing(net, penalty):
   state, step, jitted = prepare(net, penalty)
   index = len(penalty) % len(FORMS)

@@ -124,7 +124,9 @@ def test_a_member_goes_on_by_itself(tmp_path):
   assert_same(alone, whole["seed_1"])
 
 
-@pytest.mark.parametrize("mapping", ["vmap", "loop"])
+@pytest.mark.parametrize(
+  "mapping", ["vmap", pytest.param("loop", marks=pytest.mark.slow)]
+)
 def test_a_number_of_each_member(tmp_path, mapping):
   """A rate of an optimizer, a beta and a penalty's weight, by themselves."""
   adam = dict(name="adam", learning_rate=0.01)

@@ -61,6 +61,7 @@ def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
 
 
 @pytest.mark.usefixtures("without_figures")
+@pytest.mark.slow
 def test_a_resumed_run_remembers(tmp_path, monkeypatch):
   """Spectral vectors, controllers, means, the phase of lazy penalties."""
   monkeypatch.setattr(report, "show", lambda *_: None)
