@@ -11,7 +11,7 @@ from ganjax import evaluate, logs, metrics
 Records = Mapping[str, metrics.Record]
 
 # Values that are not rounded to three digits: counts, shares, nats.
-FORMATS: dict[str, str] = (
+FORMATS: dict[Any, str] = (
   dict.fromkeys("classes_covered classes modes_covered modes".split(), "{:.0f}")
   | dict.fromkeys(
     "high_quality precision recall density coverage ssim ms_ssim "
