@@ -285,8 +285,7 @@ def workdir(tmp_path_factory):
   """Of one step on points, with uniform latents."""
   folder = tmp_path_factory.mktemp("points")
   config = configs.load("toy_ring:smoke")
-  config.update(num_steps=1, evals={})
-  config.system.latent = "uniform"
+  config.num_steps, config.evals, config.system.latent = 1, {}, "uniform"
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(report, "show", lambda *_, **__: None)
     train(config, folder, ONE)

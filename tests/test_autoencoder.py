@@ -374,7 +374,8 @@ def test_a_run_is_resumed_and_codes_images(tmp_path, monkeypatch):
 
   def run_to(num_steps, folder):
     config = configs.load("digits_autoencoder:smoke")
-    config.update(num_steps=num_steps, log_every=1, evals={})
+    config.evals, config.checkpoint.best = {}, ""
+    config.update(num_steps=num_steps, log_every=1)
     config.samples.num = 1
     config.system.update(corruption=0.1, masking=0.1)
     config.dataset.size = 8

@@ -15,7 +15,8 @@ ONE = jax.devices()[:1]
 
 def config(name="digits_mlp", **changes):
   result = configs.load(f"{name}:smoke")
-  result.update(dict(num_steps=6, log_every=2, evals=dict()))
+  result.evals, result.checkpoint.best = {}, ""
+  result.update(num_steps=6, log_every=2)
   result.samples.every = result.checkpoint.every = 0
   result.update(changes)
   return result

@@ -21,7 +21,7 @@ from ganjax import configs, train
 config = configs.load("toy_ring")
 config.update(
   num_steps={num_steps}, log_every=20, samples=dict(every=100, num=8),
-  checkpoint=dict(every=20, keep=2), evals=dict(),
+  checkpoint=dict(every=20, keep=2),
 )
 config.checkpoint.best = ""
 train.report.show = lambda *_: None  # Figures are not what is tested.

@@ -300,7 +300,8 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, monkeypatch):
 
   def run_to(num_steps, folder) -> Any:
     config = configs.load("digits_vaegan:smoke")
-    config.update(num_steps=num_steps, log_every=1, evals={})
+    config.evals = {}
+    config.update(num_steps=num_steps, log_every=1)
     config.checkpoint.best, config.dataset.size = "", 8
     return train.train(config, tmp_path / folder, jax.devices()[:1])
 
