@@ -29,12 +29,11 @@ def pytest_configure(config):
   if not hasattr(config, "cache"):  # `-p no:cacheprovider`
     return
   options = {
-    "jax_compilation_cache_dir": config.cache.mkdir("compilations"),
+    "jax_compilation_cache_dir": str(config.cache.mkdir("compilations")),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
   }
   for name, value in options.items():
-    value = str(value) if name.endswith("dir") else value
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)  # Of the programs that tests start.
 
