@@ -1,7 +1,6 @@
 """ganjax: a laboratory for adversarial learning in JAX and Flax.
 
-The public names are imported when first used, so that `--help` is quick: `load`
-is `ganjax.run.load`, and modules such as `ganjax.losses` are imported by it.
+The public names are imported when first used, so that `--help` is quick.
 
 .. include:: ../WORKSPACE.md
 """
@@ -11,16 +10,27 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Modules, and `load`, which says more at this place than in its module.
-_MODULES = (
-  "augment configs data evaluate health losses metrics nets penalties systems "
-  "theory train"
-).split()
+# Public name -> where it lives: a module, or an attribute of one.
+_PUBLIC = {
+  "augment": "objectives.augment",
+  "configs": "runs.configs",
+  "data": "data",
+  "evaluate": "evaluation.evaluator",
+  "health": "objectives.measurements",
+  "load": "runs.run:load",
+  "losses": "objectives.losses",
+  "metrics": "evaluation.metrics",
+  "nets": "nets",
+  "penalties": "objectives.penalties",
+  "systems": "systems",
+  "theory": "tools.theory",
+  "train": "training.train",
+}
 
 
 def __getattr__(name: str) -> Any:
-  if name == "load":
-    return importlib.import_module("ganjax.run").load
-  if name in _MODULES:
-    return importlib.import_module(f"ganjax.{name}")
-  raise AttributeError(f"module 'ganjax' has no attribute {name!r}")
+  if name not in _PUBLIC:
+    raise AttributeError(f"module 'ganjax' has no attribute {name!r}")
+  module, _, attribute = _PUBLIC[name].partition(":")
+  found = importlib.import_module(f"ganjax.{module}")
+  return getattr(found, attribute) if attribute else found

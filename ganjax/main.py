@@ -61,7 +61,7 @@ def parse(argv: Sequence[str]):
   """
   from ml_collections import config_flags
 
-  from ganjax import configs
+  from ganjax.runs import configs
 
   argv = list(argv)
   _connect(argv)
@@ -114,7 +114,7 @@ def _with_named(config, paths: Sequence[str]):
   """Adds what flags name: `--config.penalties.r1.gamma=1` brings r1 along."""
   from ml_collections import ConfigDict
 
-  from ganjax import configs
+  from ganjax.runs import configs
 
   tree = config.to_dict()
   for _, section, *rest in (path.split(".") for path in paths):
@@ -160,7 +160,7 @@ def _check_key(config, path: str) -> None:
 
 def _user_error(config, text: str) -> errors.UserError:
   """Says of a flag of the wrong type what type it should be."""
-  from ganjax import schema
+  from ganjax.runs.configs import schema
 
   match = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
   if match is None:
@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   try:
     config, workdir = parse(argv)
-    from ganjax import population, train
+    from ganjax.training import population, train
 
     wanted = population.is_wanted(config)
     (population if wanted else train).train(config, workdir)

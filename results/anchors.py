@@ -11,9 +11,11 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from ganjax import data, evaluate, logs
+from ganjax import data
 from ganjax.data import tfds
-from ganjax.evaluate import sources
+from ganjax.evaluation import evaluator as evaluate
+from ganjax.runs import logs
+from ganjax.runs import scoring as sources
 
 PAGE = pathlib.Path(__file__).parent / "anchors.md"
 MARK = "<!-- By hand from here on. -->"

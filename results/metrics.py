@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 
-from ganjax import metrics
 from ganjax.data import tfds
+from ganjax.evaluation import metrics
 
 
 def parzen() -> None:

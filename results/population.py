@@ -16,7 +16,8 @@ import time
 
 import jax
 
-from ganjax import configs, population, report, train
+from ganjax.runs import configs, report
+from ganjax.training import population, train
 
 
 def seconds(name: str, seeds: int, mapping: str, num_steps: int) -> float:

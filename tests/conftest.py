@@ -16,8 +16,9 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ganjax import parallel, report
-from ganjax.extractors import classifier
+from ganjax import parallel
+from ganjax.evaluation.extractors import classifier
+from ganjax.runs import report
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tracing allocates much that lives on; to look through it all takes a tenth.

@@ -16,11 +16,15 @@ from hypothesis import HealthCheck, configuration, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganjax import configs, data, errors, logs, main, metrics, train
-from ganjax import run as runs
-from ganjax.convert import graph_def, state_dict
+from ganjax import data, errors, main
 from ganjax.data import cache, folder
-from ganjax.evaluate import command, sources
+from ganjax.evaluation import metrics
+from ganjax.evaluation.convert import graph_def, state_dict
+from ganjax.runs import configs, logs
+from ganjax.runs import run as runs
+from ganjax.runs import scoring as sources
+from ganjax.tools.evaluate import command
+from ganjax.training import train
 
 # Else hypothesis keeps notes of its own in the checkout.
 configuration.set_hypothesis_home_dir(tempfile.gettempdir() + "/hypothesis")

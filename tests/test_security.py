@@ -22,10 +22,10 @@ import pytest
 from PIL import Image
 
 from ganjax import data, errors
-from ganjax import run as runs
-from ganjax.convert import graph_def, state_dict
 from ganjax.data import cache, folder, npz
-from ganjax.evaluate import sources
+from ganjax.evaluation.convert import graph_def, state_dict
+from ganjax.runs import run as runs
+from ganjax.runs import scoring as sources
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "ganjax").rglob("*.py"))

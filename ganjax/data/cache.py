@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ganjax import data, errors
+from ganjax import data, errors, files
 from ganjax.data import npz
 
 FORMAT = 1  # Raise it when what the loaders write changes: it makes all anew.
@@ -89,13 +89,9 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes an .npz with its digest, at once and complete, or warns."""
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-      temporary = pathlib.Path(folder) / path.name
-      with temporary.open("wb") as file:
-        marked = {**arrays, "digest": np.array(digest_of(arrays))}
-        np.savez(file, allow_pickle=False, **marked)
-      os.replace(temporary, path)
+    marked = {**arrays, "digest": np.array(digest_of(arrays))}
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+      np.savez(file, allow_pickle=False, **marked)
   except OSError as error:
     warnings.warn(
       f"{path.name} is not kept for the next run: {error}", stacklevel=3

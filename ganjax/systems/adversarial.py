@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import examples, health, losses, parallel
+from ganjax import parallel
 from ganjax import state as states
-from ganjax.augment import Augmentation
-from ganjax.penalties import Penalty, View
+from ganjax.objectives import losses, measurements, per_example
+from ganjax.objectives.augment import Augmentation
+from ganjax.objectives.penalties import Penalty, View
 from ganjax.systems import refinements
 from ganjax.systems.refinements import penalise, recognise
 
@@ -110,7 +111,7 @@ def judge(
   p = parts.augment.probability(state.memory.get("augment", {}))
   images = parts.augment.apply(images, keys(1), p)
   if parts.noise_std is not None:
-    noise = examples.draw(jax.random.normal, keys(2), images)
+    noise = per_example.draw(jax.random.normal, keys(2), images)
     images += parts.noise_std(state.step) * noise
   return states.forward(
     parts.discriminator,
@@ -238,9 +239,9 @@ def d_step(
   loss, stats, real_logits, fake_logits, memory, values = aux
   grads = parallel.mean(grads, parts.axis_name)
   metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
-  metrics |= health.of_logits(parts.loss, real_logits, fake_logits)
-  metrics |= health.of_images(real.images, fake, parts.axis_name)
-  metrics |= health.of_stats("d", stats) | values
+  metrics |= measurements.of_logits(parts.loss, real_logits, fake_logits)
+  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
+  metrics |= measurements.of_stats("d", stats) | values
   memory, more = control(parts, memory, metrics, len(real_logits))
   return player.update(parts.d_opt, grads, stats), memory, metrics | more
 
@@ -276,6 +277,6 @@ def g_step(
   loss, stats, real_logits, fake_logits, memory, values = aux
   grads = parallel.mean(grads, parts.axis_name)
   metrics = dict(g_loss=loss, g_grad_norm=optax.tree.norm(grads))
-  metrics |= health.of_generator(parts.loss, real_logits, fake_logits)
-  metrics |= health.of_stats("g", stats) | values
+  metrics |= measurements.of_generator(parts.loss, real_logits, fake_logits)
+  metrics |= measurements.of_stats("g", stats) | values
   return player.update(parts.g_opt, grads, stats), memory, metrics

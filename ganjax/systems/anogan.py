@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, losses
-from ganjax.augment import Augmentation
-from ganjax.penalties import Penalty
+from ganjax import errors
+from ganjax.objectives import losses
+from ganjax.objectives.augment import Augmentation
+from ganjax.objectives.penalties import Penalty
 from ganjax.systems import System, features, gan
 
 START = 0.3  # Standard deviation of the numbers of the first z.

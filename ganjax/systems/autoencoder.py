@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, examples, latents, parallel
+from ganjax import errors, parallel
 from ganjax import state as states
+from ganjax.objectives import latents, per_example
 from ganjax.systems import System
 
 RECONSTRUCTIONS = ("mse", "binary_cross_entropy")
@@ -211,11 +212,13 @@ def damage(parts: Parts, images, low, key) -> jax.Array:
   keys = parallel.example_keys(key, len(images), parts.axis_name)
   keys = jax.vmap(jax.random.split, out_axes=1)(keys)
   if parts.corruption:
-    noise = examples.draw(jax.random.normal, keys[0], images)
+    noise = per_example.draw(jax.random.normal, keys[0], images)
     images += parts.corruption * noise
   if parts.masking:
     pixels = images[..., :1] if images.ndim == 4 else images
-    hidden = examples.draw(jax.random.uniform, keys[1], pixels) < parts.masking
+    hidden = (
+      per_example.draw(jax.random.uniform, keys[1], pixels) < parts.masking
+    )
     images = jnp.where(jnp.broadcast_to(hidden, images.shape), low, images)
   return images
 

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, health, latents, losses, parallel
+from ganjax import errors, parallel
 from ganjax import state as states
-from ganjax.augment import AUGMENTATIONS
+from ganjax.objectives import latents, losses, measurements
+from ganjax.objectives.augment import AUGMENTATIONS
 from ganjax.systems import System, adversarial, gan, sampling
 from ganjax.systems.adversarial import StepKeys, draw, generate, judge_both
 
@@ -219,8 +220,8 @@ def d_step(parts: Parts, state: Any, real: Any, key: jax.Array):
   (loss, (logits, stats, fake)), grads = grad_fn(player.params)
   grads = parallel.mean(grads, base.axis_name)
   metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
-  metrics |= health.of_logits(base.loss, *logits)
-  metrics |= health.of_images(real.images, fake, base.axis_name)
+  metrics |= measurements.of_logits(base.loss, *logits)
+  metrics |= measurements.of_images(real.images, fake, base.axis_name)
   player = player.update(base.d_opt, grads, stats)
   return state.replace(discriminator=player), metrics
 
@@ -239,7 +240,7 @@ def ge_step(parts: Parts, state: Any, real: Any, key: jax.Array):
   g_grads, e_grads = parallel.mean(grads, base.axis_name)
   metrics = dict(g_loss=loss, g_grad_norm=optax.tree.norm(g_grads))
   metrics |= dict(e_grad_norm=optax.tree.norm(e_grads))
-  metrics |= health.of_generator(base.loss, *logits)
+  metrics |= measurements.of_generator(base.loss, *logits)
   g = g.update(base.g_opt, g_grads, stats[0])
   e = e.update(base.g_opt, e_grads, stats[1])
   return state.replace(generator=g, encoder=e), metrics

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, losses, parallel, registry
+from ganjax import errors, parallel, registry
 from ganjax import state as states
+from ganjax.objectives import losses
 from ganjax.systems import sampling
 from ganjax.systems.sampling import BATCH
 

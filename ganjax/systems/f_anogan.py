@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, losses, parallel
+from ganjax import errors, parallel
 from ganjax import state as states
-from ganjax.augment import Augmentation
-from ganjax.penalties import Penalty
+from ganjax.objectives import losses
+from ganjax.objectives.augment import Augmentation
+from ganjax.objectives.penalties import Penalty
 from ganjax.systems import System, adversarial, features, gan
 
 

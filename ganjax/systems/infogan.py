@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, latents, losses
+from ganjax import errors
 from ganjax import state as states
-from ganjax.augment import AUGMENTATIONS, Augmentation
-from ganjax.penalties import Penalty
+from ganjax.objectives import latents, losses
+from ganjax.objectives.augment import AUGMENTATIONS, Augmentation
+from ganjax.objectives.penalties import Penalty
 from ganjax.systems import System, features, gan
 from ganjax.systems.adversarial import GANState, Parts
 from ganjax.systems.refinements import Extras

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, health, latents, losses, parallel
+from ganjax import errors, parallel
 from ganjax import state as states
+from ganjax.objectives import latents, losses, measurements
 from ganjax.systems import System, completion
 from ganjax.systems.completion import InpaintingState, Parts
 
@@ -244,9 +245,9 @@ def d_step(parts: Parts, state: InpaintingState, real: Any, key: jax.Array):
   loss, stats, real_logits, fake_logits = aux
   grads = parallel.mean(grads, parts.axis_name)
   metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
-  metrics |= health.of_logits(parts.loss, real_logits, fake_logits)
-  metrics |= health.of_images(real.images, fake, parts.axis_name)
-  metrics |= health.of_stats("d", stats)
+  metrics |= measurements.of_logits(parts.loss, real_logits, fake_logits)
+  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
+  metrics |= measurements.of_stats("d", stats)
   return player.update(parts.d_opt, grads, stats), metrics
 
 
@@ -272,7 +273,7 @@ def g_step(parts: Parts, state: InpaintingState, real: Any, key: jax.Array):
   grads, error = parallel.mean((grads, error), parts.axis_name)
   metrics = dict(g_loss=loss, reconstruction_loss=error)
   metrics |= dict(g_grad_norm=optax.tree.norm(grads))
-  metrics |= health.of_generator(parts.loss, *logits)
+  metrics |= measurements.of_generator(parts.loss, *logits)
   new = {
     name: getattr(state, name).update(parts.g_opt, grads[name], stats[name])
     for name in nets

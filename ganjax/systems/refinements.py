@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import errors
-from ganjax.penalties import Penalty, View
+from ganjax.objectives.penalties import Penalty, View
 from ganjax.systems import features
 
 Extras = dict[str, tuple[jax.Array, float]]

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import optax
 from jax.nn import logsumexp
 
-from ganjax import errors, health, latents, losses, parallel
+from ganjax import errors, parallel
 from ganjax import state as states
-from ganjax.augment import AUGMENTATIONS
+from ganjax.objectives import latents, losses, measurements
+from ganjax.objectives.augment import AUGMENTATIONS
 from ganjax.systems import System, adversarial, gan, sampling
 from ganjax.systems.adversarial import GANState, Parts, StepKeys
 
@@ -232,15 +233,15 @@ def d_step(parts: Parts, matching: str, state: Any, real, key):
       (fake_logits, _), stats = see(stats, fake, keys.fake)
       log_z = [gather(logsumexp(x, axis=1)) for x in (logits, fake_logits)]
       metrics["unsupervised_loss"] = UNSUPERVISED.discriminator(*log_z)
-      metrics |= health.of_logits(UNSUPERVISED, *log_z)
+      metrics |= measurements.of_logits(UNSUPERVISED, *log_z)
       loss += metrics["unsupervised_loss"]
     return loss, (stats, metrics | dict(d_loss=loss))
 
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(player.params)
   grads = parallel.mean(grads, parts.axis_name)
   metrics["d_grad_norm"] = optax.tree.norm(grads)
-  metrics |= health.of_images(real.images, fake, parts.axis_name)
-  metrics |= health.of_stats("d", stats)
+  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
+  metrics |= measurements.of_stats("d", stats)
   return player.update(parts.d_opt, grads, stats), metrics
 
 

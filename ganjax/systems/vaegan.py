@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import health, losses, parallel
+from ganjax import parallel
 from ganjax import state as states
+from ganjax.objectives import losses, measurements
 from ganjax.systems import System, features, sampling, vae, variational
 
 
@@ -158,7 +159,7 @@ def train_step(
   grads, terms = parallel.mean((grads, terms), base.axis_name)
   stats, logits, fakes = aux
   metrics = terms._asdict() | measure(parts, real.images, logits, fakes)
-  metrics |= health.of_stats("d", stats["discriminator"])
+  metrics |= measurements.of_stats("d", stats["discriminator"])
   new = {}
   for name, net in old.items():
     opt = parts.d_opt if name == "discriminator" else base.opt
@@ -245,9 +246,9 @@ def measure(parts: Parts, images, logits, fakes) -> dict[str, jax.Array]:
   axis_name = parts.vae.axis_name
   error = jnp.square(images - fakes[0]).mean()
   metrics = dict(reconstruction_error=parallel.mean(error, axis_name))
-  metrics |= health.of_logits(parts.loss, *logits)
-  metrics |= health.of_generator(parts.loss, *logits)
-  return metrics | health.of_images(images, fakes[1], axis_name)
+  metrics |= measurements.of_logits(parts.loss, *logits)
+  metrics |= measurements.of_generator(parts.loss, *logits)
+  return metrics | measurements.of_images(images, fakes[1], axis_name)
 
 
 def _normal(base: variational.Parts, key: jax.Array, n: int) -> jax.Array:

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors, examples, parallel
-from ganjax import latents as distributions
+from ganjax import errors, parallel
 from ganjax import state as states
+from ganjax.objectives import latents as distributions
+from ganjax.objectives import per_example
 from ganjax.systems import sampling
 from ganjax.systems.sampling import BATCH
 
@@ -270,7 +271,7 @@ def log_likelihood(
   """
   if parts.binarize:
     keys = parallel.example_keys(jax.random.key(1), len(images), None)
-    images = examples.draw(jax.random.uniform, keys, images) < images
+    images = per_example.draw(jax.random.uniform, keys, images) < images
     images = images.astype(jnp.float32)
   key = jax.random.key(0)
   return dict(

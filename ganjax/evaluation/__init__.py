@@ -1,0 +1,1 @@
+"""Judges of samples: metrics, features of images, and records of scores."""

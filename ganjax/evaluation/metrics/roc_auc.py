@@ -1,0 +1,50 @@
+"""How well scores tell classes that training left out from the others."""
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ganjax import errors
+from ganjax.evaluation import metrics
+
+ON = "images"
+BETTER = {"roc_auc": "higher"}
+NEEDS = "score"
+
+
+def roc_auc() -> metrics.Metric:
+  """Returns the area under the ROC curve of anomaly detection.
+
+  The probability that an image of a class of the training set has a higher
+  score than one of a class that `config.leave_out` kept from it, ties counting
+  half (Hanley & McNeil 1982): 1/2 by chance.
+
+  Returns:
+    `metric(known bool [N], scores [N])` with the value `roc_auc`. The protocol
+    has the numbers of known and of left-out images.
+
+  Raises:
+    UserError: when called without both kinds of images, or with scores that do
+      not fit them or are not finite.
+  """
+
+  def metric(known: Any, scores: np.ndarray) -> metrics.Record:
+    if known is None or np.all(known) or not np.any(known):
+      raise errors.UserError(
+        "roc_auc: it needs images of known and of left-out classes: set "
+        "config.leave_out, e.g. to (0,)"
+      )
+    known, scores = np.asarray(known), np.asarray(scores, np.float64)
+    if known.shape != scores.shape or known.ndim != 1:
+      raise errors.UserError(
+        f"roc_auc: known {known.shape} and scores {scores.shape} must be [N]"
+      )
+    metrics.check_finite("roc_auc", "scores", scores)
+    ranks, num = stats.rankdata(scores), int(known.sum())
+    wins = ranks[known].sum() - num * (num + 1) / 2
+    area = float(wins / (num * (len(known) - num)))
+    protocol = dict(num_known=num, num_left_out=len(known) - num)
+    return metrics.Record({"roc_auc": area}, protocol)
+
+  return metric

@@ -1,0 +1,1 @@
+"""What networks minimise, and what changes them: pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""A run on disk: its config, log, checkpoints, scores and pictures."""

@@ -1,0 +1,1 @@
+"""The commands, each on top of all else."""

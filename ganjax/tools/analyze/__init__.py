@@ -1,0 +1,92 @@
+"""Pictures that look into a trained run, each with the numbers behind it.
+
+Each file `analyze/<name>.py` has `draw(subject, path) -> (text, numbers)`: it
+draws one picture, says in a line what is seen, and returns the numbers as JSON
+can hold them. It raises a `UserError` where a run does not admit it.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ganjax import errors, files, registry
+
+if TYPE_CHECKING:  # It imports JAX, which `--help` need not wait for.
+  from ganjax.tools.analyze.subject import Subject
+
+HELPERS = ("__main__", "pages", "subject")
+FILE = "analysis.json"
+
+
+class Outcome(NamedTuple):
+  """What became of one picture.
+
+  Attributes:
+    name: of the picture.
+    text: what it shows, or why there is none.
+    path: of the PNG; None if there is none.
+  """
+
+  name: str
+  text: str
+  path: pathlib.Path | None
+
+
+def find(name: str):
+  """Returns the module of the picture `name`, or raises a `UserError`."""
+  return registry.find_module(sys.modules[__name__], name, "picture", HELPERS)
+
+
+def names() -> list[str]:
+  """Returns the names of the pictures that there are."""
+  return registry.module_names(sys.modules[__name__], HELPERS)
+
+
+def analyze(
+  subject: "Subject", out: pathlib.Path, only: Sequence[str] = ()
+) -> Iterator[Outcome]:
+  """Draws pictures into `out` one by one, and writes `analysis.json` there.
+
+  What that file holds of other pictures stays, if it is of the same samples.
+
+  Args:
+    subject: the run and what it is compared with.
+    out: a folder; made if missing.
+    only: which pictures; all that there are if empty.
+
+  Yields:
+    What became of each picture; one that the run does not admit is left out.
+
+  Raises:
+    UserError: there is no such picture.
+    OSError: `out` cannot be written.
+  """
+  modules = {name: find(name) for name in only or names()}
+  out.mkdir(parents=True, exist_ok=True)
+  document = _read(out / FILE, subject.protocol())
+  for name, module in modules.items():
+    path = out / f"{name}.png"
+    document["pictures"].pop(name, None)
+    document["left_out"].pop(name, None)
+    try:
+      text, numbers = module.draw(subject, path)
+      document["pictures"][name] = numbers
+    except errors.UserError as error:
+      path.unlink(missing_ok=True)  # That of another step would mislead.
+      text, path = str(error), None
+      document["left_out"][name] = text
+    files.write_json(out / FILE, document)
+    yield Outcome(name, text, path)
+
+
+def _read(path: pathlib.Path, protocol: dict[str, Any]) -> dict[str, Any]:
+  """Returns the document at `path`, or a new one for another protocol."""
+  fresh = {"protocol": protocol, "pictures": {}, "left_out": {}}
+  try:
+    document = json.loads(path.read_text())
+    same = document["protocol"] == json.loads(json.dumps(protocol))
+    return document if same and document.keys() == fresh.keys() else fresh
+  except (OSError, ValueError, KeyError, TypeError):
+    return fresh

@@ -1,0 +1,148 @@
+"""Samples among the data in two dimensions, and their shares by class."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from ganjax.runs import plots
+from ganjax.tools.analyze import pages
+from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
+
+MAX_NEIGHBOURED = 500  # of either kind; the time of t-SNE grows faster
+
+
+def principal(real: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+  """Returns the plane in which real coordinates vary most.
+
+  Args:
+    real: float64 `[N, d]`, d of 2 or more.
+
+  Returns:
+    mean `[d]`, axes `[d, 2]`, orthonormal, the component of each axis that is
+    largest in magnitude being positive; and the share of the variance that
+    lies in the plane, 0 if there is none at all.
+  """
+  mean = real.mean(axis=0)
+  _, singular, axes = np.linalg.svd(real - mean, full_matrices=False)
+  axes, variances = axes[:2].T, singular**2
+  largest = np.abs(axes).argmax(axis=0)
+  axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
+  share = variances[:2].sum() / max(variances.sum(), np.finfo(float).tiny)
+  return mean, axes, float(share)
+
+
+def neighboured(parts: list[np.ndarray], seed: int) -> list[np.ndarray]:
+  """Returns t-SNE's place in the plane of each row (van der Maaten 2008).
+
+  Args:
+    parts: float64 `[n_i, d]` each, placed together.
+    seed: of its optimisation.
+  """
+  from sklearn import manifold
+
+  whole = np.concatenate(parts)
+  tsne = manifold.TSNE(
+    perplexity=min(30, (len(whole) - 1) / 3),
+    init="pca",
+    random_state=seed,
+  )
+  cuts = np.cumsum([len(part) for part in parts])[:-1]
+  return np.split(tsne.fit_transform(whole), cuts)
+
+
+def shares(logits: np.ndarray) -> np.ndarray:
+  """Returns the share of each class `[K]` among logits `[N, K]`."""
+  classes = np.asarray(logits).argmax(axis=1)
+  return np.bincount(classes, minlength=np.shape(logits)[1]) / len(classes)
+
+
+def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+  """Draws the plane of most variance, t-SNE's, and the shares by class."""
+  places = {k: subject.placed[k] for k in ("train", "fake")}
+  panels, numbers = {}, {}
+  if subject.is_points:
+    panels["The plane"] = places
+    text = "samples and data in the plane"
+  else:
+    mean, axes, share = principal(places["train"])
+    where = subject.space
+    title = f"PCA of {where}: {100 * share:.0f} % of the variance"
+    panels[title] = {k: (x - mean) @ axes for k, x in places.items()}
+    numbers["variance_in_plane"] = share
+    few = [x[:MAX_NEIGHBOURED] for x in places.values()]
+    found = dict(zip(places, neighboured(few, subject.seed), strict=True))
+    panels[f"t-SNE of {where}"] = found
+    text = f"samples and data in two dimensions of {where}"
+  logits = None
+  if not subject.why_no_features:
+    logits = {k: subject.seen[k].logits for k in places}
+    logits = None if logits["fake"] is None else logits
+  page = plots.figure(470 * (len(panels) + (logits is not None)), 520)
+  for i, (title, points) in enumerate(panels.items()):
+    axes = page.add_subplot(1, len(panels) + (logits is not None), i + 1)
+    plots.style(axes, title)
+    for kind, x in reversed(points.items()):  # The data on top, seen amid all.
+      _scatter(axes, x, kind)
+    labels = subject.batches["train"].labels
+    if labels is not None:
+      shift = 9 if subject.is_points else 0  # Dense modes would be hidden.
+      _mark(axes, points["train"], labels[: len(points["train"])], shift)
+    if subject.is_points:
+      axes.locator_params(nbins=5)
+    else:  # Neither the units nor the directions mean anything.
+      axes.set(xticks=[], yticks=[])
+    pages.legend(axes, loc="best", markerscale=3)
+  if logits is not None:
+    both = {k: shares(x) for k, x in logits.items()}
+    numbers["shares"] = {k: [float(s) for s in x] for k, x in both.items()}
+    numbers["total_variation"] = float(
+      np.abs(both["train"] - both["fake"]).sum() / 2
+    )
+    _bars(page.add_subplot(1, len(panels) + 1, len(panels) + 1), both)
+    text += "; shares of the classes differ by "
+    text += f"{100 * numbers['total_variation']:.1f} % of the samples"
+  page.tight_layout()
+  plots.save(path, page)
+  return text, numbers
+
+
+def _scatter(axes, points: np.ndarray, kind: str) -> None:
+  axes.scatter(
+    *points[: plots.MAX_POINTS].T,
+    s=4,
+    color=COLOURS[kind],
+    alpha=0.4,
+    linewidths=0,
+    label=NAMES[kind],
+  )
+
+
+def _mark(axes, points: np.ndarray, labels: np.ndarray, shift: int) -> None:
+  """Writes each class at the median of its real points."""
+  for label in np.unique(labels):
+    note = axes.annotate(
+      str(label),
+      np.median(points[labels == label], axis=0),
+      (shift, shift),
+      textcoords="offset points",
+      fontsize=7,
+      ha="center",
+      va="center",
+    )
+    note.set_bbox({"facecolor": "white", "alpha": 0.75, "pad": 1, "lw": 0})
+
+
+def _bars(axes, both: dict[str, np.ndarray]) -> None:
+  """Draws the share of each class, of data beside samples."""
+  plots.style(axes, "Share by the classifier's class")
+  for i, (kind, share) in enumerate(both.items()):
+    at = np.arange(len(share)) + 0.4 * i - 0.2
+    axes.bar(at, 100 * share, 0.4, color=COLOURS[kind], label=NAMES[kind])
+  axes.locator_params(axis="x", integer=True)
+  if len(both["fake"]) <= 12:
+    axes.set_xticks(range(len(both["fake"])))
+  axes.set_xlabel("Class", fontsize=8)
+  axes.set_ylabel("%", fontsize=8)
+  axes.set_ylim(0, 118 * max(share.max() for share in both.values()))
+  pages.legend(axes, loc="upper right", ncols=2)

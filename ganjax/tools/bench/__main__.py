@@ -1,0 +1,299 @@
+"""How fast a training step is: `python -m ganjax.bench --config FILE`."""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ganjax import errors, files
+from ganjax import main as train_main
+
+# What `--all` measures, each in both forms.
+CONFIGS = "cifar_dcgan cifar_hinge_sn cifar_wgan_gp digits_dcgan mnist_mlp"
+FORMS = {"fast": [], "plain": ["--plain"]}
+ROUNDS = 2
+PATIENCE = 5  # Seconds before a line says how far it is,
+PLAIN_SECONDS = 10  # and between two where there is no terminal.
+NUM_OPS = 15
+# A flag -> why others are not to stand beside it, and which.
+ALONE = {
+  "all": ("has its own experiments", "config plain profile pipeline loop"),
+  "pipeline": ("makes no step", "plain profile loop"),
+  "loop": ("trains as it is", "config plain profile image-shape num-classes"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str):
+    self.exit(2, f"error: {message}; see --help\n")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+  sizes = text.split(",")
+  if not all(size.isdecimal() and int(size) for size in sizes):
+    raise argparse.ArgumentTypeError(f"{text!r} must be like 32,32,3")
+  return tuple(map(int, sizes))
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(
+    prog="python -m ganjax.bench",
+    description="Measures a training step: time, memory, operations. The "
+    "last line of the output is all of it as JSON. Needs no dataset and "
+    "leaves nothing behind. --config.KEY=VALUE sets any key of the config.",
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add("--config", metavar="FILE[:ARG]", help="an experiment, as for training")
+  add("--steps", type=int, default=20, metavar="N", help="how many (20)")
+  add("--plain", action="store_true", help="convolutions as they are written")
+  add(
+    "--pipeline",
+    action="store_true",
+    help="streams of its batches instead, from mapped rows and from PNG files",
+  )
+  add("--loop", metavar="FILE[:ARG]", help="one whose training is run whole")
+  add("--profile", default="", metavar="DIR", help="writes a trace of 3 steps")
+  add(
+    "--image-shape",
+    type=_shape,
+    metavar="H,W,C",
+    help="of random images, where the dataset is neither known nor there",
+  )
+  add(
+    "--num-classes",
+    type=int,
+    default=0,
+    metavar="N",
+    help="of their labels (0: none)",
+  )
+  add(
+    "--all",
+    action="store_true",
+    help=f"{CONFIGS}, each fast and plain: writes speed.md and speed.json",
+  )
+  add(
+    "--out",
+    type=pathlib.Path,
+    default=pathlib.Path("results"),
+    metavar="DIR",
+    help="where --all writes (results)",
+  )
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  args, flags = _parser().parse_known_args(argv)
+  try:
+    if args.steps < 1:
+      raise errors.UserError(f"--steps {args.steps} must be 1 or more")
+    for flag in flags:
+      if not flag.startswith("--config.") or "=" not in flag:
+        raise errors.UserError(f"unexpected argument {flag!r}; see --help")
+    _check_alone(args)
+    if args.all:
+      command = ["python", "-m", "ganjax.tools.bench", *argv]
+      measure_all(args, flags, shlex.join(command))
+    elif args.pipeline:
+      measure_pipeline(args, flags)
+    elif args.loop:
+      measure_loop(args, flags)
+    else:
+      measure_one(args, flags)
+  except (errors.UserError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return 130
+  return 0
+
+
+def _check_alone(args: argparse.Namespace) -> None:
+  """Raises a `UserError` if flags exclude each other."""
+  given = {k.replace("_", "-") for k, v in vars(args).items() if v}
+  for name, (why, others) in ALONE.items():
+    wrong = ", --".join(sorted(given & {*others.split()}))
+    if name in given and wrong:
+      raise errors.UserError(f"--{name} {why}: leave out --{wrong}")
+
+
+def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
+  """Measures one experiment in this process, and prints the result."""
+  spec = args.config or train_main.DEFAULT
+  config, _ = train_main.parse(["bench", f"--config={spec}", *flags])
+  from ganjax.tools.bench import measure
+
+  arrays = measure.load_arrays(config, args.image_shape, args.num_classes)
+  with _progress(spec) as show:
+    record, ops = measure.measure(
+      config, arrays, args.steps, args.plain, args.profile, show
+    )
+  record = dict(config=spec, overrides=flags) | record
+  _print_table(record)
+  if args.profile:
+    _print_ops(ops, args.profile)
+  print(json.dumps(record), flush=True)
+
+
+def measure_pipeline(args: argparse.Namespace, flags: list[str]) -> None:
+  """Measures the streams of one experiment's batches; prints the result."""
+  spec = args.config or train_main.DEFAULT
+  config, _ = train_main.parse(["bench", f"--config={spec}", *flags])
+  from ganjax.tools.bench import measure, pipeline
+
+  arrays = measure.load_arrays(config, args.image_shape, args.num_classes)
+  record: dict[str, Any] = dict(config=spec, overrides=flags)
+  record |= pipeline.run(config, arrays, args.steps)
+  for row in record["rows"]:
+    print(
+      f"{row['source']:16} {row['workers']} workers  "
+      f"{row['images_per_sec']:10,.0f} images/s, "
+      f"the first batch after {row['open_s']:.1f} s"
+    )
+  print(json.dumps(record), flush=True)
+
+
+def measure_loop(args: argparse.Namespace, flags: list[str]) -> None:
+  """Measures the whole loop of one experiment; prints the result."""
+  config, _ = train_main.parse(["bench", f"--config={args.loop}", *flags])
+  from ganjax.tools.bench import loop
+
+  record: dict[str, Any] = dict(config=args.loop, overrides=flags)
+  record |= loop.run(config, args.steps)
+  print(*loop.lines(record), json.dumps(record), sep="\n", flush=True)
+
+
+def measure_all(
+  args: argparse.Namespace, flags: list[str], command: str
+) -> None:
+  """Measures all experiments of `CONFIGS` and writes the page.
+
+  Each run is a process of its own, so that neither memory nor what is
+  compiled is shared; the forms run in turn, so that both see a machine whose
+  speed changes.
+
+  Raises:
+    UserError: a measurement failed.
+  """
+  from ganjax.tools.bench import page
+
+  args.out.mkdir(parents=True, exist_ok=True)
+  flags = [f"--steps={args.steps}", *flags]
+  runs = []
+  for name in CONFIGS.split():
+    for form in [*FORMS] * ROUNDS:
+      runs.append(_run(["--config", name, *FORMS[form], *flags]))
+      ms = f"{page.number(runs[-1]['ms'])} ms"
+      print(f"{name:16} {form:6} {ms}", flush=True)
+  document = dict(command=command, runs=runs)
+  files.write_json(args.out / "speed.json", document)
+  page.write(args.out / "speed.md", document)
+  print(f"{len(runs)} measurements: {args.out / 'speed.md'} and .json")
+
+
+def _run(flags: list[str]) -> dict[str, Any]:
+  command = [sys.executable, "-m", "ganjax.tools.bench", *flags]
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+  if done.returncode:
+    raise errors.UserError(f"this failed: {shlex.join(command)}")
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+  """Yields a function that says on one line how many steps are done."""
+  from rich import console
+
+  from ganjax.runs import progress
+
+  out = console.Console(stderr=True, highlight=False)
+  width = out.width - 1 if out.is_terminal else None
+  end = "\r" if out.is_terminal else "\n"
+  pause = 0.2 if out.is_terminal else PLAIN_SECONDS
+  started = time.monotonic()
+  first, shown = 0.0, 0.0
+
+  def show(done: int, total: int) -> None:
+    nonlocal first, shown
+    now = time.monotonic()
+    if done == 0:
+      print(f"{name}: compiling", end=end, file=sys.stderr, flush=True)
+      return
+    first = first or now
+    waited = now - started > PATIENCE and now - shown > pause
+    if done == total or not waited:
+      return
+    shown = now
+    left = (now - first) / (done - 1) * (total - done) if done > 1 else None
+    text = progress.line(done, total, 0, left, {}, width)
+    text = f"{text:<{width}}" if width else f"{name}: {text}"
+    print(text, end=end, file=sys.stderr, flush=True)
+
+  try:
+    yield show
+  finally:
+    if width:
+      print(f"{'':{width}}", end=end, file=sys.stderr, flush=True)
+
+
+def _print_table(record: dict[str, Any]) -> None:
+  from rich import box, console, table
+
+  from ganjax.tools.bench.page import number
+
+  low, high = map(number, record["ms_quartiles"])
+  rows = {
+    "experiment": f"{record['config']}, {record['form']}, "
+    f"{record['precision']}, batch {record['batch_size']}, "
+    f"{record['d_steps']} D to 1 G",
+    "step": f"{number(record['ms'])} ms, the median of {record['steps']} "
+    f"(quartiles {low} and {high}, least {number(record['ms_min'])})",
+    "real images": f"{number(record['images_per_sec'])}/s",
+    "work": f"{number(record['flops'] / 1e9)} GFLOP a step: "
+    f"{number(record['gflops_per_s'])} GFLOP/s, "
+    f"{100 * record['share']:.1f} % of a dense product's "
+    f"{number(record['dense_gflops_per_s'])}",
+    "compilation": f"{number(record['compile_s'])} s",
+    "peak memory": f"{record['peak_bytes'] / 1e9:.2f} GB ({record['peak_of']})",
+    "device": f"{record['devices']} {record['device']}, {record['cores']} "
+    f"cores, jax {record['versions']['jax']}",
+  }
+  if record["open_loops"]:
+    rows["work"] += "; a loop of unknown length is counted once"
+  grid = table.Table(box=box.SIMPLE, show_header=False)
+  for name, text in rows.items():
+    grid.add_row(name, text)
+  console.Console(highlight=False).print(grid)
+
+
+def _print_ops(ops: dict[str, float], folder: str) -> None:
+  from rich import box, console, table
+
+  out = console.Console(highlight=False)
+  if not ops:
+    out.print(f"the trace in {folder} cannot be read here: see TensorBoard")
+    return
+  grid = table.Table("operation", "ms a step", "%", box=box.SIMPLE_HEAD)
+  total = sum(ops.values())
+  for name, ms in list(ops.items())[:NUM_OPS]:
+    grid.add_row(name, f"{ms:.3g}", f"{100 * ms / total:.0f}")
+  out.print(grid)
+  rest = sum(list(ops.values())[NUM_OPS:])
+  out.print(
+    f"{len(ops)} operations, {rest:.3g} ms in those that are not shown; all "
+    f"in {folder}, for TensorBoard or ui.perfetto.dev",
+    soft_wrap=True,
+  )
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,1 @@
+"""Scores samples: `python -m ganjax.tools.evaluate WORKDIR`."""

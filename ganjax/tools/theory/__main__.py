@@ -1,0 +1,88 @@
+"""Draws the theory and checks it: `python -m ganjax.theory --out DIR`."""
+
+import argparse
+import pathlib
+import sys
+
+from ganjax import files
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m ganjax.theory",
+    description="Plays the small games of the papers, draws what they prove "
+    "and compares the numbers with the theory; half a minute on a CPU.",
+  )
+  parser.add_argument(
+    "--out",
+    type=pathlib.Path,
+    default=pathlib.Path("theory"),
+    help="folder of the figures and of theory.json (./theory)",
+  )
+  parser.add_argument("--seed", type=int, default=0, help="of everything (0)")
+  parser.add_argument(
+    "--smoke",
+    action="store_true",
+    help="too few steps for the numbers: only to see that it runs",
+  )
+  args = parser.parse_args(argv)
+
+  from ganjax import errors
+
+  try:
+    if args.seed < 0:
+      raise errors.UserError(f"--seed {args.seed} must be at least 0")
+    draw(args.out, args.seed, args.smoke)
+  except (errors.UserError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def draw(out: pathlib.Path, seed: int = 0, quick: bool = False) -> None:
+  """Draws every figure into `out`, and prints and writes the numbers.
+
+  Args:
+    out: a folder; made if missing.
+    seed: of D's first parameters and of the random histograms.
+    quick: whether a few steps do.
+
+  Raises:
+    OSError: `out` cannot be written.
+  """
+  from rich import box, console, progress, table
+
+  from ganjax.runs import logs
+  from ganjax.tools.theory import figures, line_figures
+
+  out.mkdir(parents=True, exist_ok=True)
+  grid = table.Table("", "found", "theory", box=box.SIMPLE_HEAD)
+  rows = []
+  for figure in progress.track(
+    (
+      line_figures.figure_1,
+      figures.saturation,
+      figures.criterion,
+      figures.dirac,
+      line_figures.collapse,
+    ),
+    description="Playing the games",
+    console=console.Console(stderr=True),
+    transient=True,
+  ):
+    path = out / f"{figure.__name__}.png"
+    for name, found, expected in figure(path, seed, quick):
+      rows.append({"name": name, "found": found, "theory": expected})
+      grid.add_row(name, f"{found:.6g}", expected)
+  document = {"seed": seed, "smoke": quick, "numbers": rows}
+  files.write_json(
+    out / "theory.json", document | {"environment": logs.environment()}
+  )
+  terminal = console.Console(highlight=False)
+  terminal.print(grid)
+  terminal.print(f"figures and theory.json: {out}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,1 @@
+"""What moves a run from its first step to its last."""
