@@ -1,9 +1,10 @@
 """Devices: the `pmap` boundary, and what a step says across it.
 
 A step is written for one device. What it must say to the others goes through
-the functions below, which do nothing where `axis_name` is None; no other file
-knows how many devices there are. The state goes in and out unstacked: every
-device holds the same one, since every device computes the same update.
+`mean`, `gather` and `example_keys`, which ask JAX whether the step is mapped
+over devices at all, and do nothing where it is not. The state goes in and out
+unstacked: every device holds the same one, since every device computes the same
+update.
 """
 
 import ctypes
@@ -24,30 +25,46 @@ AXIS = "devices"
 MEMBERS = "members"  # Of a population, see `population`.
 
 
-def mean(tree: Any, axis_name: str | None) -> Any:
+def axis_is_bound(axis_name: str = AXIS) -> bool:
+  """Returns whether the code that is traced now is mapped over an axis.
+
+  JAX knows it, so that nobody has to be told: the same function is a device's
+  share of a step inside of `pmap`, and the whole of it outside.
+  """
+  try:
+    lax.axis_size(axis_name)
+  except NameError:  # What JAX raises for an axis that is not bound.
+    return False
+  return True
+
+
+def mean(tree: Any, axis_name: Any = None) -> Any:
   """Averages every leaf of `tree` over the devices."""
-  return lax.pmean(tree, axis_name) if axis_name else tree
+  del axis_name
+  return lax.pmean(tree, AXIS) if axis_is_bound() else tree
 
 
-def gather(x: jax.Array, axis_name: str | None) -> jax.Array:
+def gather(x: jax.Array, axis_name: Any = None) -> jax.Array:
   """Returns the global batch `[N, ...]` of the local ones `[n, ...]`.
 
   A loss of gathered logits is the same number on every device. Its gradient
   through `gather` counts each device's copy of it, and `mean` of the gradients
   takes that factor out again: together they are the global batch's gradient.
   """
-  return lax.all_gather(x, axis_name, tiled=True) if axis_name else x
+  del axis_name
+  return lax.all_gather(x, AXIS, tiled=True) if axis_is_bound() else x
 
 
 def example_keys(
-  key: jax.Array, num_examples: int, axis_name: str | None
+  key: jax.Array, num_examples: int, axis_name: Any = None
 ) -> jax.Array:
   """Returns a key for each of this device's examples, `[num_examples]`.
 
   The key belongs to the example's place in the global batch, so noise does not
   depend on how many devices share the batch.
   """
-  first = lax.axis_index(axis_name) * num_examples if axis_name else 0
+  del axis_name
+  first = lax.axis_index(AXIS) * num_examples if axis_is_bound() else 0
   places = first + jnp.arange(num_examples)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 

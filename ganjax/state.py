@@ -1,6 +1,7 @@
 """What training changes: frozen pytrees, new ones out of old ones."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -71,6 +72,71 @@ class Averaged:
     if SPECTRAL in stats:  # The mean of unit vectors is none.
       stats = {**stats, SPECTRAL: net.stats[SPECTRAL]}
     return Averaged(average(net.params, self.params), stats)
+
+
+@flax.struct.dataclass
+class State:
+  """Everything that training changes.
+
+  Attributes:
+    step: int32, generator updates so far, or updates where there is no
+      generator.
+    nets: name -> live network, e.g. "generator", "discriminator".
+    ema: name -> its average, of those networks that have one.
+    memory: name -> pytree: what penalties, controllers and systems remember.
+  """
+
+  step: jax.Array
+  nets: dict[str, NetState]
+  ema: dict[str, Averaged]
+  memory: dict[str, Any]
+
+  @classmethod
+  def create(
+    cls,
+    nets: dict[str, NetState],
+    averaged: Iterable[str] = (),
+    memory: dict[str, Any] | None = None,
+  ) -> "State":
+    """Returns the state at step 0; `averaged` names nets with an average."""
+    ema = {name: Averaged.create(nets[name]) for name in averaged}
+    return cls(jnp.int32(0), nets, ema, memory or {})
+
+  def net(self, name: str, averaged: bool = True) -> Any:
+    """Returns a network: its average where there is one and it is wanted."""
+    if averaged and name in self.ema:
+      return self.ema[name]
+    return self.nets[name]
+
+  def replace_nets(self, **nets: NetState) -> "State":
+    """Returns the state with other live networks of these names."""
+    return self.replace(nets={**self.nets, **nets})  # pyright: ignore
+
+  def remember(self, **memory: Any) -> "State":
+    """Returns the state with other entries in its memory."""
+    return self.replace(memory={**self.memory, **memory})  # pyright: ignore
+
+  def finish_step(self, decay: Any) -> "State":
+    """Returns the state with its averages moved and its step counted.
+
+    Args:
+      decay: of the averages, or step -> decay; see `Averaged.update`.
+    """
+    ema = {
+      name: average.update(self.nets[name], decay, self.step)
+      for name, average in self.ema.items()
+    }
+    return self.replace(step=self.step + 1, ema=ema)  # pyright: ignore
+
+  @property
+  def generator(self) -> NetState:
+    """The live generator."""
+    return self.nets["generator"]
+
+  @property
+  def discriminator(self) -> NetState:
+    """The live discriminator."""
+    return self.nets["discriminator"]
 
 
 def forward(

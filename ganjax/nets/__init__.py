@@ -15,7 +15,7 @@ import flax.linen as nn
 
 from ganjax import registry
 
-HELPERS = ("attention", "conv", "layers", "norms", "patches")
+HELPERS = ("attention", "conv", "judged", "layers", "norms", "patches")
 
 
 def find(name: str, role: str) -> Callable[..., nn.Module]:
