@@ -14,8 +14,7 @@ import optax
 SPECTRAL = "spectral"
 
 
-@flax.struct.dataclass
-class NetState:
+class NetState(flax.struct.PyTreeNode):
   """One network and its optimizer.
 
   Attributes:
@@ -42,8 +41,7 @@ class NetState:
     return NetState(params, stats, opt_state)
 
 
-@flax.struct.dataclass
-class Averaged:
+class Averaged(flax.struct.PyTreeNode):
   """An exponential moving average of a network: parameters *and* statistics.
 
   Averaged weights beside the live network's batch statistics are a pair that
@@ -74,8 +72,7 @@ class Averaged:
     return Averaged(average(net.params, self.params), stats)
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
   """Everything that training changes.
 
   Attributes:
@@ -110,23 +107,31 @@ class State:
 
   def replace_nets(self, **nets: NetState) -> "State":
     """Returns the state with other live networks of these names."""
-    return self.replace(nets={**self.nets, **nets})  # pyright: ignore
+    return self.replace(nets={**self.nets, **nets})
 
   def remember(self, **memory: Any) -> "State":
     """Returns the state with other entries in its memory."""
-    return self.replace(memory={**self.memory, **memory})  # pyright: ignore
+    return self.replace(memory={**self.memory, **memory})
 
-  def finish_step(self, decay: Any) -> "State":
-    """Returns the state with its averages moved and its step counted.
+  def move_averages(self, decay: Any, *names: str, step: Any = None) -> "State":
+    """Returns the state with averages moved towards their live networks.
 
     Args:
       decay: of the averages, or step -> decay; see `Averaged.update`.
+      *names: of the networks; those without an average are passed over.
+      step: that this is; the state's own if None.
     """
-    ema = {
-      name: average.update(self.nets[name], decay, self.step)
-      for name, average in self.ema.items()
+    step = self.step if step is None else step
+    moved = {
+      name: self.ema[name].update(self.nets[name], decay, step)
+      for name in names
+      if name in self.ema
     }
-    return self.replace(step=self.step + 1, ema=ema)  # pyright: ignore
+    return self.replace(ema={**self.ema, **moved})
+
+  def count_step(self) -> "State":
+    """Returns the state one step on."""
+    return self.replace(step=self.step + 1)
 
   @property
   def generator(self) -> NetState:

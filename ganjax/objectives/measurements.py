@@ -100,7 +100,7 @@ def of_generator(
 
 
 def of_images(
-  real: jax.Array, fake: jax.Array, axis_name: str | None
+  real: jax.Array, fake: jax.Array, axis_name: str | None = None
 ) -> dict[str, jax.Array]:
   """Returns `spread`, that of fakes relative to reals.
 

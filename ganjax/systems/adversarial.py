@@ -1,76 +1,30 @@
-"""One update of each player of an adversarial game.
+"""What systems with a generator and a discriminator have in common.
 
-What systems of that kind share. Both steps take the same arguments and return
-`(new NetState, new memory, metrics)`; each moves its own player alone.
+They draw z, make fakes of it and let D judge them. What is to be added to a
+player's loss, or only logged, is a dict `name -> (value, weight)`, `Extras`:
+of a scalar mean over this device's examples, and of its factor in the loss, 0
+for the log alone.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import parallel
-from ganjax import state as states
-from ganjax.objectives import losses, measurements, per_example
-from ganjax.objectives.augment import Augmentation
+from ganjax import errors, parallel
+from ganjax.nets.judged import Judged
+from ganjax.objectives import latents, per_example
 from ganjax.objectives.penalties import Penalty, View
-from ganjax.systems import refinements
-from ganjax.systems.refinements import penalise, recognise
+from ganjax.state import State
+from ganjax.systems.sampling import LatentSystem
+from ganjax.systems.system import Metrics, Net, System, ability, first_two
 
-
-@flax.struct.dataclass
-class GANState:
-  """Everything that training changes.
-
-  Attributes:
-    step: int32, generator updates so far.
-    generator: the live generator.
-    discriminator: the discriminator.
-    ema: the averaged generator, or None.
-    memory: name -> pytree of scalars: what penalties and the augmentation's
-      controller remember, and the last values of lazy penalties.
-  """
-
-  step: jax.Array
-  generator: states.NetState
-  discriminator: states.NetState
-  ema: states.Averaged | None
-  memory: dict[str, Any]
-
-
-class Parts(NamedTuple):
-  """What the steps are made of; `noise_std` is step -> number, or None.
-
-  `ema_decay` may be a function of the step, too. Of the last three see
-  `refinements`: what is None is not done.
-  """
-
-  generator: nn.Module
-  discriminator: nn.Module
-  loss: losses.Loss
-  g_opt: optax.GradientTransformation
-  d_opt: optax.GradientTransformation
-  penalties: Mapping[str, Penalty]
-  augment: Augmentation
-  draw_z: Callable[..., jax.Array]
-  ema_decay: float | Callable[[Any], Any]
-  noise_std: Callable[[Any], Any] | None
-  axis_name: str | None
-  dtype: Any = jnp.float32
-  top_k: Callable[[Any], Any] | None = None
-  latent_step: refinements.LatentStep | None = None
-  recogniser: Callable[..., tuple[Any, refinements.Extras]] | None = None
-
-  def at(self, step) -> "Parts":
-    """Returns the parts whose numbers of schedules are those of a step."""
-    now = lambda part: part.at(step) if part.at else part
-    penalties = {name: now(p) for name, p in self.penalties.items()}
-    return self._replace(penalties=penalties, augment=now(self.augment))
+Extras: TypeAlias = dict[str, tuple[jax.Array, float]]
 
 
 class StepKeys(NamedTuple):
@@ -82,201 +36,274 @@ class StepKeys(NamedTuple):
   fake: jax.Array
   penalties: jax.Array
 
+  @classmethod
+  def split(cls, key: jax.Array) -> "StepKeys":
+    """Returns the keys that an update's key is split into."""
+    return cls(*jax.random.split(key, len(cls._fields)))
 
-def draw(parts: Parts, real: Any, keys: StepKeys) -> jax.Array:
-  """Returns as many `z [n, z_dim]` as there are real images."""
-  z_keys = parallel.example_keys(keys.z, len(real.images), parts.axis_name)
-  return jax.vmap(parts.draw_z)(z_keys)
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class AdversarialSystem(LatentSystem):
+  """A generator and a discriminator, and how images pass through both.
+
+  Attributes:
+    generator: see `ganjax.nets`.
+    discriminator: see `ganjax.nets`.
+    g_opt: the generator's optimizer.
+    d_opt: the discriminator's optimizer.
+    latent: the distribution of z, a key of `latents.LATENTS`.
+  """
+
+  generator: nn.Module
+  discriminator: nn.Module
+  g_opt: optax.GradientTransformation
+  d_opt: optax.GradientTransformation
+  latent: str = "normal"
+
+  def init(self, key: jax.Array, arrays: Any) -> State:
+    """Initialises both players; see `System.init`."""
+    g_key, d_key, z_key = jax.random.split(key, 3)
+    images, labels = first_two(arrays)
+    z = jax.vmap(self.sample_one_z)(jax.random.split(z_key, 2))
+    generator = self.create(
+      "generator",
+      g_key,
+      z,
+      labels,
+      optimizer=self.g_opt,
+      images=arrays.images,
+    )
+    discriminator = self.create(
+      "discriminator",
+      {"params": d_key, "dropout": d_key},
+      images,
+      labels,
+      optimizer=self.d_opt,
+    )
+    return State.create(
+      {"generator": generator, "discriminator": discriminator},
+      averaged=("generator",) if self.ema_decay else (),
+    )
+
+  def sample_one_z(self, key: jax.Array, truncation: Any = None) -> jax.Array:
+    """Draws one z `[z_dim]`; `truncation` bounds its components unless None."""
+    draw = latents.LATENTS.find(self.latent)
+    return draw(key, z_dim=self.z_dim, truncation=truncation)
+
+  def sample_z(self, key: jax.Array, n: int) -> jax.Array:
+    """Draws z `[n, z_dim]` of this device's share of a batch."""
+    return jax.vmap(self.sample_one_z)(parallel.example_keys(key, n))
+
+  def generate(
+    self,
+    net: Net,
+    z: jax.Array,
+    labels: Any,
+    key: jax.Array,
+    iterate: bool = False,
+  ) -> tuple[jax.Array, Any]:
+    """Returns G's images `[n, ...]` in training mode, and its new stats."""
+    return self.forward("generator", net, z, labels, key=key, iterate=iterate)
+
+  def render(
+    self,
+    state: State,
+    nets: Mapping[str, Net],
+    z: jax.Array,
+    labels: Any,
+    key: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict[str, Any]]:
+    """Returns G's images of z and its stats; see `LatentSystem.render`."""
+    del state
+    net = nets["generator"]
+    if key is None:
+      images = self.evaluate("generator", net, z, labels)
+      return images, {"generator": net.stats}
+    images, stats = self.forward(
+      "generator", net, z, labels, key=key, dtype=jnp.float32
+    )
+    return images, {"generator": stats}
+
+  def before_d(
+    self, state: State, images: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Returns what D is shown of images `[n, ...]` in training."""
+    del state, key
+    return images
+
+  def judge(
+    self,
+    state: State,
+    net: Net,
+    images: jax.Array,
+    labels: Any,
+    key: jax.Array,
+    iterate: bool = False,
+  ) -> tuple[Judged, Any]:
+    """Returns what D makes of images in training mode, and its new stats.
+
+    Args:
+      state: for what D is shown of the images.
+      net: D's parameters and statistics.
+      images: `[n, ...]`.
+      labels: `[n]` or None.
+      key: of dropout, augmentation and noise.
+      iterate: whether spectral norms refine their singular vectors.
+    """
+    shown = self.before_d(state, images, key)
+    output, stats = self.forward(
+      "discriminator", net, shown, labels, key=key, iterate=iterate
+    )
+    return Judged.of(output), stats
+
+  def judge_both(
+    self,
+    state: State,
+    net: Net,
+    real: Any,
+    fake: jax.Array,
+    keys: StepKeys,
+    iterate: bool = False,
+  ) -> tuple[Judged, Judged, Any]:
+    """Returns what D makes of reals and of fakes, and its new stats.
+
+    Real images and fakes go through D one after another, each batch normalised
+    by its own statistics. If spectral norms iterate, then in the first pass.
+
+    Returns:
+      Both with the logits `[N]` of the global batch; features and class logits
+      are those of this device.
+    """
+    on_real, stats = self.judge(
+      state, net, real.images, real.labels, keys.real, iterate
+    )
+    net = net.replace(stats=stats)
+    on_fake, stats = self.judge(state, net, fake, real.labels, keys.fake)
+    on_real = on_real._replace(logits=parallel.gather(on_real.logits))
+    on_fake = on_fake._replace(logits=parallel.gather(on_fake.logits))
+    return on_real, on_fake, stats
+
+  def judge_alone(self, state: State, images: jax.Array, labels=None) -> Judged:
+    """Returns what D, as it is in evaluation, makes of each image by itself."""
+    return judge_alone(self, state, images, labels)
+
+  @ability
+  def score(self, state: State, images: jax.Array, labels=None) -> jax.Array:
+    """Returns D's logits `[n]` of images as networks see them, one by one."""
+    return self.judge_alone(state, images, labels).logits.reshape(-1)
 
 
-def judge(
-  parts: Parts, state: GANState, net, images, labels, key, iterate=False
-) -> tuple[jax.Array, Any]:
-  """Returns D's logits `[n]` of images as D sees them, and D's new stats.
+def judge_alone(
+  system: System, state: State, images: jax.Array, labels=None
+) -> Judged:
+  """Returns what a system's discriminator makes of each image by itself.
+
+  D is as it is in evaluation. A discriminator of several images at once (Lin et
+  al. 2018) is shown each image beside itself.
+  """
+  pack = getattr(system.networks["discriminator"], "pack", 1)
+  if pack > 1:
+    images = jnp.repeat(images, pack, axis=0)
+    labels = None if labels is None else jnp.repeat(labels, pack, axis=0)
+  net = state.discriminator
+  return Judged.of(system.evaluate("discriminator", net, images, labels))
+
+
+def features_of(judged: Judged) -> jax.Array:
+  """Returns the features `[n, F]` that D's logits are made of.
+
+  Raises:
+    UserError: this discriminator does not say them.
+  """
+  if judged.features is None:
+    raise errors.UserError(
+      "this system needs a discriminator that returns its features: one of "
+      "ganjax.nets, or your own that returns nets.judged.Judged"
+    )
+  return judged.features
+
+
+def add_noise(images: jax.Array, deviation: Any, key: jax.Array) -> jax.Array:
+  """Returns images `[n, ...]` with Gaussian noise of a standard deviation."""
+  # The augmentation has the fold with 1.
+  keys = parallel.example_keys(jax.random.fold_in(key, 2), len(images))
+  noise = per_example.draw(jax.random.normal, keys, images)
+  return images + deviation * noise
+
+
+def noise_schedule(start: float, steps: int) -> Callable[[Any], Any] | None:
+  """Returns step -> standard deviation, or None where there is no noise.
 
   Args:
-    parts: of the system.
-    state: for the augmentation's strength and the noise's.
-    net: D's `(params, stats)`.
-    images: `[n, ...]`, before augmentation.
-    labels: `[n]` or None.
-    key: of dropout, augmentation and noise.
-    iterate: whether spectral norms refine their singular vectors.
+    start: the standard deviation at the first step.
+    steps: over which it falls to 0 in a line; 0 for never.
   """
-
-  def keys(i):
-    folded = jax.random.fold_in(key, i)
-    return parallel.example_keys(folded, len(images), parts.axis_name)
-
-  p = parts.augment.probability(state.memory.get("augment", {}))
-  images = parts.augment.apply(images, keys(1), p)
-  if parts.noise_std is not None:
-    noise = per_example.draw(jax.random.normal, keys(2), images)
-    images += parts.noise_std(state.step) * noise
-  return states.forward(
-    parts.discriminator,
-    *net,
-    images,
-    labels,
-    key=key,
-    iterate=iterate,
-    dtype=parts.dtype,
-  )
+  if not start:
+    return None
+  if not steps:
+    return lambda step: start
+  return optax.linear_schedule(start, 0.0, steps)
 
 
-def judge_both(
-  parts: Parts, state: GANState, params, real, fake, keys, iterate=False
-) -> tuple[jax.Array, jax.Array, Any]:
-  """Returns D's logits `[N]` of the global batch, real and fake, new stats.
-
-  Real images and fakes go through D one after another, each batch normalised
-  by its own statistics. If spectral norms iterate, then in the first pass.
-  """
-  see = functools.partial(judge, parts, state, labels=real.labels)
-  net = params, state.discriminator.stats
-  real_logits, stats = see(
-    net, images=real.images, key=keys.real, iterate=iterate
-  )
-  fake_logits, stats = see((params, stats), images=fake, key=keys.fake)
-  gather = functools.partial(parallel.gather, axis_name=parts.axis_name)
-  return gather(real_logits), gather(fake_logits), stats
-
-
-def look(
-  parts: Parts, state: GANState, real, fake, z, keys: StepKeys, params, d, g
-) -> View:
-  """Returns what a player's penalties may look at.
+def penalty_terms(
+  penalties: Mapping[str, Penalty],
+  player: str,
+  skip: Container[str],
+  view: View,
+  memory: dict[str, Any],
+  extras: Extras,
+) -> tuple[jax.Array, dict[str, Any], Metrics]:
+  """Returns what is added to a player's loss, the new memory, and metrics.
 
   Args:
-    parts: of the system.
-    state: of the system.
-    real: the batch.
-    fake: images `[n, ...]`.
-    z: of `fake`.
-    keys: of the update.
-    params: of the player that is penalised.
-    d: D's `(params, stats)`.
-    g: G's `(params, stats)`.
+    penalties: name -> penalty.
+    player: "discriminator" or "generator".
+    skip: names of the penalties that rest in this step.
+    view: of this player's loss.
+    memory: of the state.
+    extras: what else is added or logged.
   """
-
-  def d_fn(images):
-    return judge(parts, state, d, images, real.labels, keys.real)[0]
-
-  def g_fn(z):
-    return generate(parts, g, z, real.labels, keys.generator)[0]
-
-  example_keys = parallel.example_keys(keys.penalties, len(z), parts.axis_name)
-  mean = functools.partial(parallel.mean, axis_name=parts.axis_name)
-  draw_z = jax.vmap(parts.draw_z)
-  return View(
-    d_fn, g_fn, draw_z, params, real.images, fake, z, example_keys, mean
-  )
-
-
-def generate(parts: Parts, net, z, labels, key, iterate=False):
-  """Returns G's images `[n, ...]` and its new stats; `net` as in `judge`."""
-  return states.forward(
-    parts.generator,
-    *net,
-    z,
-    labels,
-    key=key,
-    iterate=iterate,
-    dtype=parts.dtype,
-  )
+  total = jnp.float32(0)
+  metrics = {}
+  for name, (value, weight) in extras.items():
+    if weight:
+      total += weight * value
+    metrics[name] = view.mean(value)
+  for place, (name, penalty) in enumerate(penalties.items()):
+    function = getattr(penalty, player)
+    metric = metric_name(name, penalty, player)
+    if function is None:
+      continue
+    if name in skip:  # Its last value stands in the log.
+      metrics[metric] = memory[metric]
+      continue
+    # Each penalty has noise of its own.
+    fold = functools.partial(jax.random.fold_in, data=place)
+    own_view = view._replace(keys=jax.vmap(fold)(view.keys))
+    value, remembered = function(own_view, memory.get(name))
+    # A lazy penalty is as many times as strong as it is rare.
+    total += penalty.every * value
+    metrics[metric] = view.mean(value)
+    new = {name: remembered, metric: metrics[metric]}
+    memory = {**memory, **{k: new[k] for k in new if k in memory}}
+  return total, memory, metrics
 
 
-def move(parts: Parts, state: GANState, real, z, keys: StepKeys, d, g):
-  """Returns z `[n, z_dim]` as both players use it, and what that costs."""
-  if parts.latent_step is None:
-    return z, {}
-
-  def score(z):
-    images, _ = generate(parts, g, z, real.labels, keys.generator)
-    return judge(parts, state, d, images, real.labels, keys.fake)[0]
-
-  return parts.latent_step(score, z)
-
-
-def control(parts: Parts, memory: dict, metrics: dict, n: int):
-  """Returns the memory after D judged n reals, and the augmentation's p."""
-  if "augment" not in memory:
-    return memory, {}
-  sign = 2 * metrics["d_real_accuracy"] - 1
-  now = parts.augment.update(memory["augment"], sign, n)
-  p = parts.augment.probability(now)
-  return memory | {"augment": now}, {"augment_p": p}
+def penalty_memory(penalties: Mapping[str, Penalty]) -> dict[str, Any]:
+  """Returns what penalties remember at the start, with lazy ones' values."""
+  memory: dict[str, Any] = {}
+  for name, penalty in penalties.items():
+    if penalty.memory:
+      memory[name] = penalty.memory
+    if penalty.every <= 1:
+      continue
+    for player in ("discriminator", "generator"):
+      if getattr(penalty, player) is not None:
+        memory[metric_name(name, penalty, player)] = 0.0
+  return memory
 
 
-def d_step(
-  parts: Parts, state: GANState, real: Any, key: jax.Array, skip=()
-) -> tuple[states.NetState, dict, dict[str, jax.Array]]:
-  """One update of the discriminator; `real.images [n, ...]`."""
-  parts = parts.at(state.step)
-  keys = StepKeys(*jax.random.split(key, 5))
-  player = state.discriminator
-  g = state.generator.params, state.generator.stats
-  z, how = draw(parts, real, keys), (real.labels, keys.generator)
-  fake, _ = generate(parts, g, z, *how)
-
-  def loss_fn(params):
-    d = params, player.stats
-    moved, extras = move(parts, state, real, z, keys, d, g)
-    seen = fake if moved is z else generate(parts, g, moved, *how)[0]
-    see = recognise(parts.recogniser, params, moved, real.labels, judge_both)
-    (real_logits, fake_logits, stats), more = see(
-      parts, state, params, real, seen, keys, iterate=True
-    )
-    loss = parts.loss.discriminator(real_logits, fake_logits)
-    d = params, stats
-    view = look(parts, state, real, seen, moved, keys, params, d, g)
-    extra, *rest = penalise(
-      parts.penalties, "discriminator", skip, view, state.memory, extras | more
-    )
-    return loss + extra, (loss, stats, real_logits, fake_logits, *rest)
-
-  grads, aux = jax.grad(loss_fn, has_aux=True)(player.params)
-  loss, stats, real_logits, fake_logits, memory, values = aux
-  grads = parallel.mean(grads, parts.axis_name)
-  metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
-  metrics |= measurements.of_logits(parts.loss, real_logits, fake_logits)
-  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
-  metrics |= measurements.of_stats("d", stats) | values
-  memory, more = control(parts, memory, metrics, len(real_logits))
-  return player.update(parts.d_opt, grads, stats), memory, metrics | more
-
-
-def g_step(
-  parts: Parts, state: GANState, real: Any, key: jax.Array, skip=()
-) -> tuple[states.NetState, dict, dict[str, jax.Array]]:
-  """One update of the generator; D, in training mode, stays as it is."""
-  parts = parts.at(state.step)
-  keys = StepKeys(*jax.random.split(key, 5))
-  player = state.generator
-  d = state.discriminator.params, state.discriminator.stats
-  z = draw(parts, real, keys)
-
-  def loss_fn(params):
-    g = params, player.stats
-    moved, extras = move(parts, state, real, z, keys, d, g)
-    fake, stats = generate(parts, g, moved, real.labels, keys.generator, True)
-    see = recognise(parts.recogniser, d[0], moved, real.labels, judge_both)
-    (real_logits, fake_logits, _), more = see(
-      parts, state, d[0], real, fake, keys
-    )
-    fake_logits = refinements.best(parts.top_k, fake_logits, state.step)
-    loss = parts.loss.generator(real_logits, fake_logits)
-    g = params, stats
-    view = look(parts, state, real, fake, moved, keys, params, d, g)
-    extra, *rest = penalise(
-      parts.penalties, "generator", skip, view, state.memory, extras | more
-    )
-    return loss + extra, (loss, stats, real_logits, fake_logits, *rest)
-
-  grads, aux = jax.grad(loss_fn, has_aux=True)(player.params)
-  loss, stats, real_logits, fake_logits, memory, values = aux
-  grads = parallel.mean(grads, parts.axis_name)
-  metrics = dict(g_loss=loss, g_grad_norm=optax.tree.norm(grads))
-  metrics |= measurements.of_generator(parts.loss, real_logits, fake_logits)
-  metrics |= measurements.of_stats("g", stats) | values
-  return player.update(parts.g_opt, grads, stats), memory, metrics
+def metric_name(name: str, penalty: Penalty, player: str) -> str:
+  """Returns `penalty_r1`, or `penalty_x_d` where both players have one."""
+  both = penalty.discriminator is not None and penalty.generator is not None
+  return f"penalty_{name}_{player[0]}" if both else f"penalty_{name}"

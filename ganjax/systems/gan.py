@@ -1,54 +1,41 @@
 """Generative adversarial nets (Goodfellow et al. 2014, Algorithm 1)."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import errors
-from ganjax import state as states
-from ganjax.objectives import latents, losses
+from ganjax import errors, parallel
+from ganjax.nets.judged import Judged
+from ganjax.objectives import losses, measurements
 from ganjax.objectives.augment import AUGMENTATIONS, Augmentation
-from ganjax.objectives.penalties import Penalty
-from ganjax.systems import STATISTICS, System, refinements, sampling
-from ganjax.systems.adversarial import GANState, Parts, d_step, g_step
+from ganjax.objectives.penalties import Penalty, View
+from ganjax.state import State
+from ganjax.systems import SYSTEMS, auxiliary, logan, top_k
+from ganjax.systems.adversarial import (
+  AdversarialSystem,
+  Extras,
+  StepKeys,
+  add_noise,
+  noise_schedule,
+  penalty_memory,
+  penalty_terms,
+)
+from ganjax.systems.system import STATISTICS, Metrics, Net, Update
+
+NO_AUGMENTATION: Augmentation = AUGMENTATIONS.find("none")()
 
 
-def make(
-  generator: nn.Module,
-  discriminator: nn.Module,
-  loss: losses.Loss,
-  g_opt: optax.GradientTransformation,
-  d_opt: optax.GradientTransformation,
-  penalties: Mapping[str, Penalty] | None = None,
-  augment: Augmentation | None = None,
-  *,
-  z_dim: int = 128,
-  latent: str = "normal",
-  d_steps_per_g_step: int = 1,
-  simultaneous: bool = False,
-  generator_real: str = "fresh",
-  label_smoothing: float = 0.0,
-  instance_noise: float = 0.0,
-  instance_noise_steps: int = 0,
-  ema_decay: float | Callable[[Any], Any] = 0.0,
-  statistics: str = "running",
-  top_k: float = 1.0,
-  top_k_steps: int = 0,
-  latent_step: float = 0.0,
-  latent_damping: float = 5.0,
-  latent_weight: float = 300.0,
-  auxiliary_weight: float = 0.0,
-  precision: str = "float32",
-  axis_name: str | None = None,
-) -> System:
-  """Returns the GAN of a generator and a discriminator.
+@SYSTEMS.register(name="gan")
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class GAN(AdversarialSystem):
+  """A generator against a discriminator.
 
-  Args:
+  Attributes:
     generator: see `ganjax.nets`.
     discriminator: see `ganjax.nets`.
     loss: what each player minimises.
@@ -78,177 +65,349 @@ def make(
     top_k: the share of the fakes that count for G in the end, those that D
       finds most real (Sinha et al. 2020; theirs is 0.5); 1 for all.
     top_k_steps: over which that share falls from 1, see
-      `refinements.share_schedule`; 0 to begin with it.
+      `top_k.share_schedule`; 0 to begin with it.
     latent_step: how far z goes towards what D takes for real before either
-      player's update, see `refinements.LatentStep` (LOGAN, Wu et al. 2019;
-      theirs is 0.9); 0 for not at all. Samples are drawn without it.
+      player's update, see `logan.LatentStep` (Wu et al. 2019; theirs is 0.9);
+      0 for not at all. Samples are drawn without it.
     latent_damping: of that step.
     latent_weight: of its squared length in both losses.
     auxiliary_weight: of the classes' loss of an AC-GAN, whose discriminator
       has `head="auxiliary"` (Odena et al. 2017; theirs is 1).
-    precision: of the networks' arithmetic in training, "float32" or
-      "bfloat16". Parameters, their averages, statistics, losses and what is
-      made of gradients are float32 in both, and so are samples.
-    axis_name: the mapped axis, or None on one device.
+    precision: of the networks' arithmetic in training, see `System`.
 
   Raises:
-    UserError: settings that exclude each other.
+    UserError: settings that are out of range, or exclude each other.
   """
-  applied = {k: p for k, p in (penalties or {}).items() if p.every}
-  parts = Parts(
-    generator,
-    discriminator,
-    losses.smooth(loss, label_smoothing),
-    g_opt,
-    d_opt,
-    applied,
-    augment or AUGMENTATIONS["none"](),
-    functools.partial(latents.LATENTS.find(latent), z_dim=z_dim),
-    ema_decay,
-    noise_std(instance_noise, instance_noise_steps),
-    axis_name,
-    jnp.dtype(precision),
-    refinements.share_schedule(top_k, top_k_steps),
-    refinements.latent_step(latent_step, latent_damping, latent_weight, latent),
-    refinements.auxiliary_classifier(auxiliary_weight),
-  )
-  order = d_steps_per_g_step, simultaneous
-  return assemble(parts, *order, generator_real, statistics)
 
+  loss: losses.Loss
+  penalties: Mapping[str, Penalty] = dataclasses.field(default_factory=dict)
+  augment: Augmentation = NO_AUGMENTATION
+  d_steps_per_g_step: int = 1
+  simultaneous: bool = False
+  generator_real: str = "fresh"
+  label_smoothing: float = 0.0
+  instance_noise: float = 0.0
+  instance_noise_steps: int = 0
+  statistics: str = "running"  # pyright: ignore[reportIncompatibleVariableOverride]
+  top_k: float = 1.0
+  top_k_steps: int = 0
+  latent_step: float = 0.0
+  latent_damping: float = 5.0
+  latent_weight: float = 300.0
+  auxiliary_weight: float = 0.0
 
-def assemble(
-  parts: Parts,
-  d_steps_per_g_step: int = 1,
-  simultaneous: bool = False,
-  generator_real: str = "fresh",
-  statistics: str = "running",
-) -> System:
-  """Returns the system of its parts; the others are arguments of `make`.
+  def __post_init__(self):
+    """Checks the settings, which are used when a step is first traced."""
+    if self.simultaneous and self.d_steps_per_g_step != 1:
+      raise errors.UserError(
+        "config.system.simultaneous=True updates both players at once: "
+        f"config.d_steps_per_g_step must be 1, not {self.d_steps_per_g_step}"
+      )
+    sources = ("fresh", "same")
+    if self.generator_real not in sources:
+      raise errors.unknown("generator_real", self.generator_real, sources)
+    if self.statistics not in STATISTICS:
+      raise errors.unknown("statistics", self.statistics, STATISTICS)
+    auxiliary.check_weight(self.auxiliary_weight)
+    # These raise where a number is out of range.
+    _ = self.game, self.top_share, self.latent_move
 
-  Raises:
-    UserError: settings that exclude each other.
-  """
-  if simultaneous and d_steps_per_g_step != 1:
-    raise errors.UserError(
-      "config.system.simultaneous=True updates both players at once: "
-      f"config.d_steps_per_g_step must be 1, not {d_steps_per_g_step}"
+  def init(self, key: jax.Array, arrays: Any) -> State:
+    """Initialises both players; see `System.init`."""
+    state = super().init(key, arrays)
+    memory = penalty_memory(self.applied)
+    if self.augment.memory:
+      memory["augment"] = self.augment.memory
+    return state.remember(**jax.tree.map(jnp.float32, memory))
+
+  # Algorithm 1. -------------------------------------------------------------
+
+  def updates(self) -> tuple[Update, ...]:
+    """Returns k updates of D and one of G, or one of both at once."""
+    if self.simultaneous:
+      return (Update(self.simultaneous_step),)
+    k = self.d_steps_per_g_step
+    d_updates = [Update(self.discriminator_step, batch=i) for i in range(k)]
+    # Only a relativistic G looks at reals: a batch more would be waste.
+    fresh = self.generator_real == "fresh" and self.game.generator_uses_real
+    g_update = Update(self.generator_step, batch=k if fresh else k - 1)
+    return (*d_updates, g_update)
+
+  def discriminator_step(
+    self, state: State, real: Any, key: jax.Array, skip: Sequence[str] = ()
+  ) -> tuple[State, Metrics]:
+    """Moves D along its stochastic gradient: the inner loop of Algorithm 1."""
+    self = self.at(state.step)
+    keys = StepKeys.split(key)
+    generator = state.generator
+    discriminator = state.discriminator
+    # Sample a minibatch of m noise samples; `real` is that of m examples.
+    z = self.sample_z(keys.z, len(real.images))
+    fake, _ = self.generate(generator, z, real.labels, keys.generator)
+
+    def objective(params):
+      d = discriminator.replace(params=params)
+      moved_z, extras = self.refine_z(state, real, z, keys, d, generator)
+      seen = fake
+      if moved_z is not z:
+        seen, _ = self.generate(generator, moved_z, real.labels, keys.generator)
+      on_real, on_fake, stats = self.judge_both(
+        state, d, real, seen, keys, iterate=True
+      )
+      loss = self.game.discriminator(on_real.logits, on_fake.logits)
+      more = self.more_terms(params, on_real, on_fake, moved_z, real.labels)
+      d = d.replace(stats=stats)
+      view = self.penalty_view(
+        state, real, seen, moved_z, keys, params, d, generator
+      )
+      extra, memory, values = penalty_terms(
+        self.applied,
+        "discriminator",
+        skip,
+        view,
+        state.memory,
+        {**extras, **more},
+      )
+      logits = (on_real.logits, on_fake.logits)
+      return loss + extra, (loss, stats, logits, memory, values)
+
+    grads, aux = jax.grad(objective, has_aux=True)(discriminator.params)
+    loss, stats, logits, memory, values = aux
+    grads = parallel.mean(grads)
+    metrics = {
+      "d_loss": loss,
+      "d_grad_norm": optax.tree.norm(grads),
+      **measurements.of_logits(self.game, *logits),
+      **measurements.of_images(real.images, fake),
+      **measurements.of_stats("d", stats),
+      **values,
+    }
+    memory, augment_metrics = self.update_augment_p(
+      memory, metrics, len(logits[0])
     )
-  if generator_real not in ("fresh", "same"):
-    raise errors.unknown("generator_real", generator_real, ("fresh", "same"))
-  if statistics not in STATISTICS:
-    raise errors.unknown("statistics", statistics, STATISTICS)
-  generator = parts.generator
-  # Samples are drawn on one device.
-  alone = parts._replace(axis_name=None, dtype=jnp.float32)
-  if parts.axis_name:
-    one: Any = generator.clone(axis_name=None)  # pyright: ignore
-    alone = alone._replace(generator=one)
-  num_classes = getattr(generator, "num_classes", 0)
-  fresh = generator_real == "fresh" and parts.loss.generator_uses_real
-  lazy = {k: p.every for k, p in parts.penalties.items() if p.every > 1}
-  return System(
-    init=functools.partial(init, parts),
-    train_step=make_train_step(parts, d_steps_per_g_step, simultaneous),
-    sample=functools.partial(sampling.sample, alone),
-    settle=functools.partial(sampling.settle, alone),
-    latents=functools.partial(sampling.latents, alone),
-    decode=functools.partial(sampling.decode, alone),
-    score=functools.partial(sampling.score, alone),
-    networks=dict(generator=generator, discriminator=parts.discriminator),
-    updates=() if simultaneous else make_updates(parts, d_steps_per_g_step),
-    batches_per_step=d_steps_per_g_step + (fresh and not simultaneous),
-    lazy=lazy,
-    statistics=statistics,
-    num_classes=num_classes,
-    conditional=bool(num_classes) and getattr(generator, "conditional", False),
-  )
+    # Update the discriminator; the generator stays as it is.
+    discriminator = discriminator.update(self.d_opt, grads, stats)
+    state = state.replace_nets(discriminator=discriminator)
+    return state.replace(memory=memory), {**metrics, **augment_metrics}
 
+  def generator_step(
+    self, state: State, real: Any, key: jax.Array, skip: Sequence[str] = ()
+  ) -> tuple[State, Metrics]:
+    """Moves G along its stochastic gradient: the outer loop of Algorithm 1.
 
-def noise_std(start: float, steps: int):
-  """Returns step -> standard deviation, or None where there is no noise."""
-  if not start:
-    return None
-  if not steps:
-    return lambda step: start
-  return optax.linear_schedule(start, 0.0, steps)
+    D is in training mode, and stays as it is.
+    """
+    self = self.at(state.step)
+    keys = StepKeys.split(key)
+    generator = state.generator
+    discriminator = state.discriminator
+    # Sample a minibatch of m noise samples.
+    z = self.sample_z(keys.z, len(real.images))
 
+    def objective(params):
+      g = generator.replace(params=params)
+      moved_z, extras = self.refine_z(state, real, z, keys, discriminator, g)
+      fake, stats = self.generate(
+        g, moved_z, real.labels, keys.generator, iterate=True
+      )
+      on_real, on_fake, _ = self.judge_both(
+        state, discriminator, real, fake, keys
+      )
+      fake_logits = top_k.best(self.top_share, on_fake.logits, state.step)
+      loss = self.game.generator(on_real.logits, fake_logits)
+      more = self.more_terms(
+        discriminator.params, on_real, on_fake, moved_z, real.labels
+      )
+      g = g.replace(stats=stats)
+      view = self.penalty_view(
+        state, real, fake, moved_z, keys, params, discriminator, g
+      )
+      extra, memory, values = penalty_terms(
+        self.applied,
+        "generator",
+        skip,
+        view,
+        state.memory,
+        {**extras, **more},
+      )
+      logits = (on_real.logits, fake_logits)
+      return loss + extra, (loss, stats, logits, memory, values)
 
-def init(parts: Parts, key: jax.Array, arrays: Any) -> GANState:
-  """Initialises both players; `arrays.images [N, ...]` as networks see them."""
-  g_key, d_key, z_key = jax.random.split(key, 3)
-  z = jax.vmap(parts.draw_z)(jax.random.split(z_key, 2))
-  images = arrays.images
-  labels = None if arrays.labels is None else arrays.labels[:2]
-  variables = parts.generator.init(g_key, z, labels)
-  if hasattr(parts.generator, "init_from_data"):
-    params = parts.generator.init_from_data(variables["params"], images)
-    variables = {**variables, "params": params}
-  generator = states.NetState.create(variables, parts.g_opt)
-  rngs = {"params": d_key, "dropout": d_key}
-  variables = parts.discriminator.init(rngs, images[:2], labels)
-  discriminator = states.NetState.create(variables, parts.d_opt)
-  ema = states.Averaged.create(generator) if parts.ema_decay else None
-  memory: dict[str, Any] = {}
-  if parts.augment.memory:
-    memory["augment"] = parts.augment.memory
-  for name, penalty in parts.penalties.items():
-    if penalty.memory:
-      memory[name] = penalty.memory
-    for player in ("discriminator", "generator") * (penalty.every > 1):
-      if getattr(penalty, player) is not None:
-        memory[refinements.metric_name(name, penalty, player)] = 0.0
-  memory = jax.tree.map(jnp.float32, memory)
-  return GANState(jnp.int32(0), generator, discriminator, ema, memory)
+    grads, aux = jax.grad(objective, has_aux=True)(generator.params)
+    loss, stats, logits, memory, values = aux
+    grads = parallel.mean(grads)
+    metrics = {
+      "g_loss": loss,
+      "g_grad_norm": optax.tree.norm(grads),
+      **measurements.of_generator(self.game, *logits),
+      **measurements.of_stats("g", stats),
+      **values,
+    }
+    # Update the generator, its average and the count of steps.
+    generator = generator.update(self.g_opt, grads, stats)
+    state = state.replace_nets(generator=generator)
+    state = state.replace(memory=memory)
+    state = state.move_averages(self.ema_decay, "generator")
+    return state.count_step(), metrics
 
-
-def make_updates(parts: Parts, d_steps_per_g_step: int):
-  """Returns the updates of Algorithm 1's iteration: see `System.updates`."""
-
-  def d_update(state, real, key, skip=()):
-    discriminator, memory, metrics = d_step(parts, state, real, key, skip)
-    return state.replace(discriminator=discriminator, memory=memory), metrics
-
-  def g_update(state, real, key, skip=()):
-    generator, memory, metrics = g_step(parts, state, real, key, skip)
-    return _finish(parts, state.replace(memory=memory), generator), metrics
-
-  d_updates = [(d_update, k) for k in range(d_steps_per_g_step)]
-  return (*d_updates, (g_update, -1))
-
-
-def make_train_step(
-  parts: Parts, d_steps_per_g_step: int, simultaneous: bool
-) -> Callable[..., tuple[GANState, dict]]:
-  """Returns Algorithm 1's iteration, or its simultaneous form.
-
-  It is `(state, batch, key, skip=()) -> (state, metrics)`; `skip` names the
-  lazy penalties that rest in this step.
-  """
-  updates = make_updates(parts, d_steps_per_g_step)
-
-  def alternating_step(state, batch, key, skip=()):
-    # Unrolled: on CPU a convolution inside a loop runs fifty times slower.
-    metrics = {}
-    for i, (update, place) in enumerate(updates):
-      real = jax.tree.map(lambda x, place=place: x[place], batch)
-      state, new = update(state, real, jax.random.fold_in(key, i), skip)
-      metrics |= new
-    return state, metrics
-
-  def simultaneous_step(state, batch, key, skip=()):
-    real = jax.tree.map(lambda x: x[0], batch)
-    discriminator, memory, d_metrics = d_step(parts, state, real, key, skip)
+  def simultaneous_step(
+    self, state: State, real: Any, key: jax.Array, skip: Sequence[str] = ()
+  ) -> tuple[State, Metrics]:
+    """Moves both players from where both stand, with the same randomness."""
+    after_d, d_metrics = self.discriminator_step(state, real, key, skip)
     # Of the memory G changes only what is its own, so it may see D's.
-    before = state.replace(memory=memory)
-    generator, memory, g_metrics = g_step(parts, before, real, key, skip)
-    state = state.replace(discriminator=discriminator, memory=memory)
-    return _finish(parts, state, generator), d_metrics | g_metrics
+    before = state.replace(memory=after_d.memory)
+    after_g, g_metrics = self.generator_step(before, real, key, skip)
+    # G was moved against the old D; the new one takes its place afterwards.
+    state = after_g.replace_nets(discriminator=after_d.discriminator)
+    return state, {**d_metrics, **g_metrics}
 
-  return simultaneous_step if simultaneous else alternating_step
+  # What the steps are made of. ------------------------------------------------
 
+  def at(self, step: Any) -> "GAN":
+    """Returns the system whose numbers of schedules are those of a step."""
+    penalties = {k: p.at(step) if p.at else p for k, p in self.applied.items()}
+    augment = self.augment.at(step) if self.augment.at else self.augment
+    return dataclasses.replace(self, penalties=penalties, augment=augment)
 
-def _finish(parts: Parts, state: Any, generator: states.NetState) -> GANState:
-  ema = state.ema
-  if ema is not None:
-    ema = ema.update(generator, parts.ema_decay, state.step)
-  return state.replace(step=state.step + 1, generator=generator, ema=ema)
+  @functools.cached_property
+  def applied(self) -> dict[str, Penalty]:
+    """The penalties that are not switched off."""
+    return {k: p for k, p in self.penalties.items() if p.every}
+
+  @property
+  def lazy(self) -> dict[str, int]:
+    """Penalty -> every how many steps it is due, where that is above 1."""
+    return {k: p.every for k, p in self.applied.items() if p.every > 1}
+
+  @functools.cached_property
+  def game(self) -> losses.Loss:
+    """The loss, with D's labels smoothed if they are to be."""
+    return losses.smooth(self.loss, self.label_smoothing)
+
+  @functools.cached_property
+  def top_share(self) -> Callable[[Any], Any] | None:
+    """Step -> the share of fakes that count for G, or None for all."""
+    return top_k.share_schedule(self.top_k, self.top_k_steps)
+
+  @functools.cached_property
+  def latent_move(self) -> logan.LatentStep | None:
+    """LOGAN's step of z, or None."""
+    return logan.latent_step(
+      self.latent_step, self.latent_damping, self.latent_weight, self.latent
+    )
+
+  def before_d(
+    self, state: State, images: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Returns images `[n, ...]` as D sees them: augmented, with noise."""
+    keys = parallel.example_keys(jax.random.fold_in(key, 1), len(images))
+    p = self.augment.probability(state.memory.get("augment", {}))
+    images = self.augment.apply(images, keys, p)
+    deviation = noise_schedule(self.instance_noise, self.instance_noise_steps)
+    if deviation is None:
+      return images
+    return add_noise(images, deviation(state.step), key)
+
+  def refine_z(
+    self,
+    state: State,
+    real: Any,
+    z: jax.Array,
+    keys: StepKeys,
+    d: Net,
+    g: Net,
+  ) -> tuple[jax.Array, Extras]:
+    """Returns z `[n, z_dim]` as both players use it, and what that costs.
+
+    It is z itself where LOGAN's step is off.
+    """
+    if self.latent_move is None:
+      return z, {}
+
+    def score(z):
+      images, _ = self.generate(g, z, real.labels, keys.generator)
+      judged, _ = self.judge(state, d, images, real.labels, keys.fake)
+      return judged.logits
+
+    return self.latent_move(score, z)
+
+  def more_terms(
+    self,
+    d_params: Any,
+    on_real: Judged,
+    on_fake: Judged,
+    z: jax.Array,
+    labels: Any,
+  ) -> Extras:
+    """Returns what both players' losses have beside the game.
+
+    Args:
+      d_params: of the discriminator and of what belongs to it.
+      on_real: what D makes of the reals.
+      on_fake: what D makes of the fakes.
+      z: of the fakes, `[n, z_dim]`.
+      labels: of reals and fakes, `[n]`, or None.
+    """
+    del d_params, z
+    if not self.auxiliary_weight:
+      return {}
+    return auxiliary.class_terms(
+      self.auxiliary_weight, on_real, on_fake, labels
+    )
+
+  def penalty_view(
+    self,
+    state: State,
+    real: Any,
+    fake: jax.Array,
+    z: jax.Array,
+    keys: StepKeys,
+    params: Any,
+    d: Net,
+    g: Net,
+  ) -> View:
+    """Returns what a player's penalties may look at.
+
+    Args:
+      state: of the system.
+      real: the batch.
+      fake: images `[n, ...]`.
+      z: of `fake`.
+      keys: of the update.
+      params: of the player that is penalised.
+      d: D, as the penalties see it.
+      g: G, as the penalties see it.
+    """
+
+    def d_fn(images):
+      return self.judge(state, d, images, real.labels, keys.real)[0].logits
+
+    def g_fn(z):
+      return self.generate(g, z, real.labels, keys.generator)[0]
+
+    return View(
+      d_fn=d_fn,
+      g_fn=g_fn,
+      draw_z=jax.vmap(self.sample_one_z),
+      params=params,
+      real=real.images,
+      fake=fake,
+      z=z,
+      keys=parallel.example_keys(keys.penalties, len(z)),
+      mean=parallel.mean,
+    )
+
+  def update_augment_p(
+    self, memory: dict[str, Any], metrics: Metrics, num_real: int
+  ) -> tuple[dict[str, Any], Metrics]:
+    """Returns the memory after D judged some reals, and the augmentation's p.
+
+    The controller of adaptive augmentation reads how sure D is of its reals.
+    """
+    if "augment" not in memory:
+      return memory, {}
+    sign = 2 * metrics["d_real_accuracy"] - 1
+    now = self.augment.update(memory["augment"], sign, num_real)
+    p = self.augment.probability(now)
+    return {**memory, "augment": now}, {"augment_p": p}

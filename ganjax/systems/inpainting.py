@@ -3,12 +3,13 @@
 Goodfellow et al. 2014, section 7, extension 3: one family of conditional models
 with shared parameters, here G(x * mask, mask, z), whose discriminator and
 reconstruction term are those of context encoders (Pathak et al. 2016,
-https://arxiv.org/abs/1604.07379). What is drawn of it is in `completion.py`.
+https://arxiv.org/abs/1604.07379).
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,40 +17,29 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import errors, parallel
-from ganjax import state as states
+from ganjax.nets.judged import Judged
 from ganjax.objectives import latents, losses, measurements
-from ganjax.systems import System, completion
-from ganjax.systems.completion import InpaintingState, Parts
+from ganjax.state import State
+from ganjax.systems import SYSTEMS, LatentSystem, ability
+from ganjax.systems.masks import MASKS, box
+from ganjax.systems.system import Metrics, Net, Update, dropout_rngs
 
+BANK = 64  # Images that samples complete: as many as the sampler's chunk.
 DISTANCES = {"l1": jnp.abs, "l2": jnp.square}
 
 
-def make(
-  encoder: nn.Module,
-  decoder: nn.Module,
-  discriminator: nn.Module,
-  loss: losses.Loss,
-  g_opt: optax.GradientTransformation,
-  d_opt: optax.GradientTransformation,
-  *,
-  z_dim: int = 32,
-  latent: str = "normal",
-  code_dim: int = 128,
-  masks: str = "mixed",
-  reconstruction_weight: float = 10.0,
-  distance: str = "l1",
-  d_steps_per_g_step: int = 1,
-  ema_decay: float | Callable[[Any], Any] = 0.0,
-  precision: str = "float32",
-  axis_name: str | None = None,
-) -> System:
-  """Returns the system that fills in what is missing of images.
+@SYSTEMS.register(name="inpainting")
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Inpainting(LatentSystem):
+  """A generator that fills in what is missing of images.
 
   No network is told the labels. Samples are completions of 64 training images,
   which the state keeps: their known pixels are real, so that a distance to the
-  data is no measure beside those of other systems.
+  data is no measure beside those of other systems. The state's memory holds
+  these `images [64, H, W, C]` and the `masks [64, H, W, 1]` under which
+  `sample` completes them.
 
-  Args:
+  Attributes:
     encoder: of the known pixels and of the mask, one more channel.
     decoder: a net's generator, of the code beside z.
     discriminator: of whole images, given or completed.
@@ -67,215 +57,323 @@ def make(
     distance: of a missing pixel from its true value, "l1" or "l2".
     d_steps_per_g_step: discriminator updates of one step.
     ema_decay: of the averaged networks, or step -> decay; 0 for none.
-    precision: of the networks' arithmetic in training, see `gan.make`.
-    axis_name: the mapped axis, or None on one device.
+    precision: of the networks' arithmetic in training, see `System`.
 
   Raises:
     UserError: a value that there is not, or data that are no images.
   """
-  if distance not in DISTANCES:
-    raise errors.unknown("distance", distance, DISTANCES)
-  if reconstruction_weight < 0:
-    raise errors.UserError(
-      f"config.system.reconstruction_weight={reconstruction_weight} must be at "
-      "least 0"
-    )
-  shape = getattr(encoder, "image_shape", ())
-  if len(shape) != 3:
-    raise errors.UserError(
-      f"system 'inpainting' needs images, not {list(shape)}: choose another "
-      "config.dataset"
-    )
-  *size, channels = shape
-  seen: dict[str, Any] = dict(
-    image_shape=(*size, channels + 1), outputs=code_dim
-  )
-  parts = Parts(
-    encoder.clone(num_classes=0, **seen),
-    decoder.clone(num_classes=0),
-    discriminator.clone(num_classes=0),
-    loss,
-    g_opt,
-    d_opt,
-    functools.partial(completion.MASKS.find(masks), size=tuple(size)),
-    functools.partial(latents.LATENTS.find(latent), z_dim=z_dim),
-    z_dim,
-    DISTANCES[distance],
-    reconstruction_weight,
-    ema_decay,
-    axis_name,
-    jnp.dtype(precision),
-  )
-  # Samples are drawn on one device.
-  alone = parts._replace(
-    encoder=parts.encoder.clone(axis_name=None),
-    decoder=parts.decoder.clone(axis_name=None),
-    axis_name=None,
-    dtype=jnp.float32,
-  )
-  names = ("encoder", "decoder", "discriminator")
-  return System(
-    init=functools.partial(init, parts),
-    train_step=make_train_step(parts, d_steps_per_g_step),
-    sample=functools.partial(completion.sample, alone),
-    settle=functools.partial(completion.settle, alone),
-    networks={name: getattr(parts, name) for name in names},
-    latents=functools.partial(completion.draw_latents, alone),
-    decode=functools.partial(completion.decode, alone),
-    score=functools.partial(completion.score, alone),
-    reconstruct=functools.partial(completion.reconstruct, alone),
-    updates=make_updates(parts, d_steps_per_g_step),
-    batches_per_step=d_steps_per_g_step,
-  )
 
+  encoder: nn.Module
+  decoder: nn.Module
+  discriminator: nn.Module
+  loss: losses.Loss
+  g_opt: optax.GradientTransformation
+  d_opt: optax.GradientTransformation
+  z_dim: int = 32
+  latent: str = "normal"
+  code_dim: int = 128
+  masks: str = "mixed"
+  reconstruction_weight: float = 10.0
+  distance: str = "l1"
+  d_steps_per_g_step: int = 1
 
-def init(parts: Parts, key: jax.Array, arrays: Any) -> InpaintingState:
-  """Initialises all networks; `arrays.images [N, ...]` as networks see them."""
-  keys, images = jax.random.split(key, 4), arrays.images
-  rngs = [dict(params=k, dropout=k) for k in keys[:3]]
-  count = completion.BANK
-  bank = images[jnp.arange(count) % len(images)]
-  masks, _ = completion.draw(parts._replace(axis_name=None), count, keys[3])
-  memory = dict(images=bank, masks=masks)
-  seen = jnp.concatenate([bank, masks], -1)[:2]
-  encoder = parts.encoder.init(rngs[0], seen)
-  code_dim = getattr(parts.encoder, "outputs", 0)
-  codes = jnp.zeros((2, code_dim + parts.z_dim))
-  decoder = parts.decoder.init(rngs[1], codes)
-  if hasattr(parts.decoder, "init_from_data"):
-    params = parts.decoder.init_from_data(decoder["params"], images)
-    decoder = {**decoder, "params": params}
-  discriminator = parts.discriminator.init(rngs[2], bank[:2])
-  g = dict(encoder=encoder, decoder=decoder)
-  g = {k: states.NetState.create(v, parts.g_opt) for k, v in g.items()}
-  d = states.NetState.create(discriminator, parts.d_opt)
-  ema = None
-  if parts.ema_decay:
-    ema = {name: states.Averaged.create(net) for name, net in g.items()}
-  return InpaintingState(
-    step=jnp.int32(0), discriminator=d, ema=ema, memory=memory, **g
-  )
+  drawn: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
+  def __post_init__(self):
+    """Checks the settings."""
+    if self.distance not in DISTANCES:
+      raise errors.unknown("distance", self.distance, DISTANCES)
+    if self.reconstruction_weight < 0:
+      raise errors.UserError(
+        "config.system.reconstruction_weight="
+        f"{self.reconstruction_weight} must be at least 0"
+      )
+    if len(self.image_shape) != 3:
+      raise errors.UserError(
+        f"system 'inpainting' needs images, not {list(self.image_shape)}: "
+        "choose another config.dataset"
+      )
+    MASKS.find(self.masks)  # It raises where there is no such kind.
 
-def make_updates(parts: Parts, d_steps_per_g_step: int):
-  """Returns the updates of one step: see `System.updates`."""
+  @property
+  def image_shape(self) -> tuple[int, ...]:
+    """`(H, W, C)`."""
+    return getattr(self.encoder, "image_shape", ())
 
-  def d_update(state, real, key, skip=()):
-    del skip
-    discriminator, metrics = d_step(parts, state, real, key)
-    return state.replace(discriminator=discriminator), metrics
+  @functools.cached_property
+  def networks(self) -> dict[str, nn.Module]:
+    """The networks, none of which knows of classes.
 
-  def g_update(state, real, key, skip=()):
-    del skip
-    nets, metrics = g_step(parts, state, real, key)
-    ema = state.ema and {
-      name: average.update(nets[name], parts.ema_decay, state.step)
-      for name, average in state.ema.items()
+    The encoder sees the mask as one more channel.
+    """
+    *size, channels = self.image_shape
+    encoder: Any = self.encoder
+    decoder: Any = self.decoder
+    discriminator: Any = self.discriminator
+    return {
+      "encoder": encoder.clone(
+        num_classes=0,
+        image_shape=(*size, channels + 1),
+        outputs=self.code_dim,
+      ),
+      "decoder": decoder.clone(num_classes=0),
+      "discriminator": discriminator.clone(num_classes=0),
     }
-    return state.replace(step=state.step + 1, ema=ema, **nets), metrics
 
-  d_updates = [(d_update, k) for k in range(d_steps_per_g_step)]
-  return (*d_updates, (g_update, -1))
+  def init(self, key: jax.Array, arrays: Any) -> State:
+    """Initialises all networks, and keeps a bank of images; see `System`."""
+    encoder_key, decoder_key, d_key, bank_key = jax.random.split(key, 4)
+    bank = arrays.images[jnp.arange(BANK) % len(arrays.images)]
+    masks, _ = self.draw(BANK, bank_key)
+    seen = jnp.concatenate([bank, masks], -1)[:2]
+    encoder: Any = self.networks["encoder"]
+    code_dim = getattr(encoder, "outputs", 0)
+    codes = jnp.zeros((2, code_dim + self.z_dim))
+    nets = {
+      "encoder": self.create(
+        "encoder", dropout_rngs(encoder_key), seen, optimizer=self.g_opt
+      ),
+      "decoder": self.create(
+        "decoder",
+        dropout_rngs(decoder_key),
+        codes,
+        optimizer=self.g_opt,
+        images=arrays.images,
+      ),
+      "discriminator": self.create(
+        "discriminator", dropout_rngs(d_key), bank[:2], optimizer=self.d_opt
+      ),
+    }
+    averaged = self.drawn if self.ema_decay else ()
+    return State.create(nets, averaged, {"images": bank, "masks": masks})
 
+  def updates(self) -> tuple[Update, ...]:
+    """Returns k updates of D, and one of the encoder and the decoder."""
+    k = self.d_steps_per_g_step
+    d_updates = [Update(self.discriminator_step, batch=i) for i in range(k)]
+    return (*d_updates, Update(self.generator_step, batch=k - 1))
 
-def make_train_step(parts: Parts, d_steps_per_g_step: int):
-  """Returns `(state, batch, key, skip=()) -> (state, metrics)`."""
-  updates = make_updates(parts, d_steps_per_g_step)
+  def judge_both(
+    self,
+    net: Net,
+    real: jax.Array,
+    fake: jax.Array,
+    key: jax.Array,
+    iterate: bool = False,
+  ) -> tuple[jax.Array, jax.Array, Any]:
+    """Returns D's logits `[N]` of the global batch, real and fake, new stats.
 
-  def train_step(state, batch, key, skip=()):
-    metrics = {}
-    for i, (update, place) in enumerate(updates):
-      real = jax.tree.map(lambda x, place=place: x[place], batch)
-      state, new = update(state, real, jax.random.fold_in(key, i), skip)
-      metrics |= new
-    return state, metrics
-
-  return train_step
-
-
-def judge_both(parts: Parts, net, real, fake, key, iterate: bool = False):
-  """Returns D's logits `[N]` of the global batch, real and fake, new stats.
-
-  Args:
-    parts: of the system.
-    net: D's `(params, stats)`.
-    real: images `[n, ...]`.
-    fake: completed images `[n, ...]`.
-    key: of dropout.
-    iterate: whether spectral norms refine their vectors, in the first pass.
-  """
-  keys, (params, stats) = jax.random.split(key), net
-  see = functools.partial(
-    states.forward, parts.discriminator, params, dtype=parts.dtype
-  )
-  real_logits, stats = see(stats, real, key=keys[0], iterate=iterate)
-  fake_logits, stats = see(stats, fake, key=keys[1], iterate=False)
-  gather = functools.partial(parallel.gather, axis_name=parts.axis_name)
-  return gather(real_logits), gather(fake_logits), stats
-
-
-def missing_error(parts: Parts, completed, images, masks) -> jax.Array:
-  """Returns the mean distance of missing pixels, a scalar of this device.
-
-  Of each image first, so that all weigh the same; 0 where nothing is missing.
-  """
-  axes = (1, 2, 3)
-  # Known pixels are the same in both.
-  total = parts.distance(completed - images).sum(axes)
-  missing = (1.0 - masks).sum(axes) * images.shape[-1]
-  return (total / jnp.maximum(missing, 1.0)).mean()
-
-
-def d_step(parts: Parts, state: InpaintingState, real: Any, key: jax.Array):
-  """One update of D; returns its new state and metrics."""
-  keys, player = jax.random.split(key, 3), state.discriminator
-  masks, z = completion.draw(parts, len(real.images), keys[0])
-  nets = completion.nets_of(state, ema=False)
-  fake, _ = completion.fill(parts, nets, real.images, masks, z, keys[1])
-
-  def loss_fn(params):
-    net = params, player.stats
-    real_logits, fake_logits, stats = judge_both(
-      parts, net, real.images, fake, keys[2], iterate=True
+    Args:
+      net: D's parameters and statistics.
+      real: images `[n, ...]`.
+      fake: completed images `[n, ...]`.
+      key: of dropout.
+      iterate: whether spectral norms refine their vectors, in the first pass.
+    """
+    real_key, fake_key = jax.random.split(key)
+    output, stats = self.forward(
+      "discriminator", net, real, key=real_key, iterate=iterate
     )
-    loss = parts.loss.discriminator(real_logits, fake_logits)
-    return loss, (loss, stats, real_logits, fake_logits)
+    real_logits = Judged.of(output).logits
+    net = net.replace(stats=stats)
+    output, stats = self.forward("discriminator", net, fake, key=fake_key)
+    fake_logits = Judged.of(output).logits
+    return parallel.gather(real_logits), parallel.gather(fake_logits), stats
 
-  grads, aux = jax.grad(loss_fn, has_aux=True)(player.params)
-  loss, stats, real_logits, fake_logits = aux
-  grads = parallel.mean(grads, parts.axis_name)
-  metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
-  metrics |= measurements.of_logits(parts.loss, real_logits, fake_logits)
-  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
-  metrics |= measurements.of_stats("d", stats)
-  return player.update(parts.d_opt, grads, stats), metrics
+  def discriminator_step(
+    self, state: State, real: Any, key: jax.Array, skip: Sequence[str] = ()
+  ) -> tuple[State, Metrics]:
+    """Moves D, which sees whole images and completed ones."""
+    del skip  # Nothing here is lazy.
+    draw_key, fill_key, d_key = jax.random.split(key, 3)
+    player = state.discriminator
+    masks, z = self.draw(len(real.images), draw_key)
+    nets = self.drawn_nets(state, ema=False)
+    fake, _ = self.fill(nets, real.images, masks, z, fill_key)
 
+    def objective(params):
+      net = player.replace(params=params)
+      real_logits, fake_logits, stats = self.judge_both(
+        net, real.images, fake, d_key, iterate=True
+      )
+      loss = self.loss.discriminator(real_logits, fake_logits)
+      return loss, (loss, stats, real_logits, fake_logits)
 
-def g_step(parts: Parts, state: InpaintingState, real: Any, key: jax.Array):
-  """One update of encoder and decoder; returns both by name, and metrics."""
-  keys = jax.random.split(key, 3)
-  masks, z = completion.draw(parts, len(real.images), keys[0])
-  nets = completion.nets_of(state, ema=False)
-  d = state.discriminator.params, state.discriminator.stats
+    grads, aux = jax.grad(objective, has_aux=True)(player.params)
+    loss, stats, real_logits, fake_logits = aux
+    grads = parallel.mean(grads)
+    metrics = {
+      "d_loss": loss,
+      "d_grad_norm": optax.tree.norm(grads),
+      **measurements.of_logits(self.loss, real_logits, fake_logits),
+      **measurements.of_images(real.images, fake),
+      **measurements.of_stats("d", stats),
+    }
+    player = player.update(self.d_opt, grads, stats)
+    return state.replace_nets(discriminator=player), metrics
 
-  def loss_fn(params):
-    moved = {name: (params[name], stats) for name, (_, stats) in nets.items()}
-    fake, stats = completion.fill(parts, moved, real.images, masks, z, keys[1])
-    logits = judge_both(parts, d, real.images, fake, keys[2])[:2]
-    loss = parts.loss.generator(*logits)
-    error = missing_error(parts, fake, real.images, masks)
-    total = loss + parts.reconstruction_weight * error
-    return total, (loss, error, stats, logits)
+  def generator_step(
+    self, state: State, real: Any, key: jax.Array, skip: Sequence[str] = ()
+  ) -> tuple[State, Metrics]:
+    """Moves encoder and decoder, to fool D and to find the missing pixels."""
+    del skip  # Nothing here is lazy.
+    draw_key, fill_key, d_key = jax.random.split(key, 3)
+    masks, z = self.draw(len(real.images), draw_key)
+    nets = self.drawn_nets(state, ema=False)
 
-  params = {name: params for name, (params, _) in nets.items()}
-  grads, aux = jax.grad(loss_fn, has_aux=True)(params)
-  loss, error, stats, logits = aux
-  grads, error = parallel.mean((grads, error), parts.axis_name)
-  metrics = dict(g_loss=loss, reconstruction_loss=error)
-  metrics |= dict(g_grad_norm=optax.tree.norm(grads))
-  metrics |= measurements.of_generator(parts.loss, *logits)
-  new = {
-    name: getattr(state, name).update(parts.g_opt, grads[name], stats[name])
-    for name in nets
-  }
-  return new, metrics
+    def objective(params):
+      moved: Any = {
+        name: net.replace(params=params[name]) for name, net in nets.items()
+      }
+      fake, stats = self.fill(moved, real.images, masks, z, fill_key)
+      real_logits, fake_logits, _ = self.judge_both(
+        state.discriminator, real.images, fake, d_key
+      )
+      loss = self.loss.generator(real_logits, fake_logits)
+      error = self.missing_error(fake, real.images, masks)
+      total = loss + self.reconstruction_weight * error
+      return total, (loss, error, stats, (real_logits, fake_logits))
+
+    params = {name: net.params for name, net in nets.items()}
+    grads, aux = jax.grad(objective, has_aux=True)(params)
+    loss, error, stats, logits = aux
+    grads, error = parallel.mean((grads, error))
+    metrics = {
+      "g_loss": loss,
+      "reconstruction_loss": error,
+      "g_grad_norm": optax.tree.norm(grads),
+      **measurements.of_generator(self.loss, *logits),
+    }
+    new = {
+      name: state.nets[name].update(self.g_opt, grads[name], stats[name])
+      for name in self.drawn
+    }
+    state = state.replace_nets(**new)
+    state = state.move_averages(self.ema_decay, *self.drawn)
+    return state.count_step(), metrics
+
+  def missing_error(
+    self, completed: jax.Array, images: jax.Array, masks: jax.Array
+  ) -> jax.Array:
+    """Returns the mean distance of missing pixels, a scalar of this device.
+
+    It is taken of each image first, so that all weigh the same; it is 0 where
+    nothing is missing.
+    """
+    axes = (1, 2, 3)
+    # Known pixels are the same in both.
+    total = DISTANCES[self.distance](completed - images).sum(axes)
+    missing = (1.0 - masks).sum(axes) * images.shape[-1]
+    return (total / jnp.maximum(missing, 1.0)).mean()
+
+  def fill(
+    self,
+    nets: Mapping[str, Net],
+    images: jax.Array,
+    masks: jax.Array,
+    z: jax.Array,
+    key: jax.Array | None = None,
+    dtype: Any = None,
+  ) -> tuple[jax.Array, dict[str, Any]]:
+    """Returns the completed images and the new stats of both networks.
+
+    Known pixels are kept as they are, bit by bit.
+
+    Args:
+      nets: encoder and decoder by name.
+      images: `[n, H, W, C]`; what they are where the mask is 0 is not looked
+        at.
+      masks: `[n, H, W, 1]`.
+      z: `[n, z_dim]`.
+      key: of dropout, in training mode; None for running statistics.
+      dtype: of the arithmetic in training mode; `self.dtype` if None.
+    """
+
+    def run(name, inputs):
+      net = nets[name]
+      if key is None:
+        return self.evaluate(name, net, inputs), net.stats
+      return self.forward(name, net, inputs, key=key, iterate=True, dtype=dtype)
+
+    known = jnp.where(masks > 0, images, 0.0)
+    code, encoder_stats = run("encoder", jnp.concatenate([known, masks], -1))
+    new, decoder_stats = run("decoder", jnp.concatenate([code, z], -1))
+    stats = {"encoder": encoder_stats, "decoder": decoder_stats}
+    return jnp.where(masks > 0, images, new), stats
+
+  def draw(self, n: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draws masks `[n, H, W, 1]` and z `[n, z_dim]`, one for each example."""
+    mask_key, z_key = jax.random.split(key)
+    size = tuple(self.image_shape[:2])
+    draw_mask = functools.partial(MASKS.find(self.masks), size=size)
+    masks = jax.vmap(draw_mask)(parallel.example_keys(mask_key, n))
+    z = jax.vmap(self.sample_one_z)(parallel.example_keys(z_key, n))
+    return masks, z
+
+  def sample_one_z(self, key: jax.Array, truncation: Any = None) -> jax.Array:
+    """Draws one z `[z_dim]`; `truncation` bounds its components unless None."""
+    draw = latents.LATENTS.find(self.latent)
+    return draw(key, z_dim=self.z_dim, truncation=truncation)
+
+  def render(
+    self,
+    state: State,
+    nets: Mapping[str, Net],
+    z: jax.Array,
+    labels: Any,
+    key: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict[str, Any]]:
+    """Returns completions of the bank, row i of image i mod 64."""
+    del labels
+    places = jnp.arange(len(z)) % BANK
+    images = state.memory["images"][places]
+    masks = state.memory["masks"][places]
+    return self.fill(nets, images, masks, z, key, dtype=jnp.float32)
+
+  def complete(
+    self,
+    state: State,
+    images: jax.Array,
+    masks: jax.Array,
+    key: jax.Array,
+    ema: bool = True,
+  ) -> jax.Array:
+    """Returns images `[n, H, W, C]` whose missing pixels are drawn anew.
+
+    Args:
+      state: of the system.
+      images: `[n, H, W, C]` as networks see them.
+      masks: `[n, H, W, 1]`, 1 where a pixel is known, 0 elsewhere.
+      key: another one gives another completion of the same image.
+      ema: by the averaged networks where there are some.
+
+    Raises:
+      UserError: the masks are not one for each image.
+    """
+    expected = (*images.shape[:-1], 1)
+    if masks.shape != expected:
+      raise errors.UserError(
+        f"masks are {list(masks.shape)}, they must be {list(expected)}: one "
+        "number for each pixel, 1 where it is known"
+      )
+    z = self.latents(key, len(images))
+    return self.fill(self.drawn_nets(state, ema), images, masks, z)[0]
+
+  @ability
+  def score(self, state: State, images: jax.Array, labels=None) -> jax.Array:
+    """Returns D's logits `[n]` of images as networks see them, one by one."""
+    del labels
+    output = self.evaluate("discriminator", state.discriminator, images)
+    return Judged.of(output).logits
+
+  @ability(returns="images")
+  def reconstruct(
+    self, state: State, images: jax.Array, labels=None
+  ) -> jax.Array:
+    """Returns images whose left half is filled in, with the mean z of 0."""
+    del labels
+    n, h, w, _ = images.shape
+    mask = 1.0 - box((h, w), 0, 0, h, w // 2)
+    masks = jnp.broadcast_to(mask[None], (n, h, w, 1))
+    z = jnp.zeros((n, self.z_dim))
+    return self.fill(self.drawn_nets(state, ema=True), images, masks, z)[0]

@@ -1,118 +1,169 @@
-"""How samples of a GAN are made of latents, and images judged."""
+"""How samples are made of latents: what systems with a z have in common."""
 
+import abc
 import dataclasses
-import functools
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ganjax import parallel
-from ganjax.systems import adversarial
-from ganjax.systems.adversarial import GANState, Parts
+from ganjax.state import State
+from ganjax.systems.system import Net, System
 
 # The collection in which batch norm keeps its running statistics.
 BATCH = "batch_stats"
 
 
-def latents(parts: Parts, key: jax.Array, n: int, truncation=None) -> jax.Array:
-  """Draws z `[n, z_dim]`; `truncation` bounds its components unless None."""
-  draw_z: Any = functools.partial(parts.draw_z, truncation=truncation)
-  return jax.vmap(draw_z)(parallel.example_keys(key, n, None))
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class LatentSystem(System):
+  """A system whose samples are images of latents.
 
+  A subclass says how one z is drawn, and how images are made of many:
+  `sample_one_z` and `render`. Samples are drawn on one device, in float32.
 
-def decode(
-  parts: Parts, state: GANState, z: jax.Array, labels=None, ema: bool = True
-) -> jax.Array:
-  """Returns the images `[n, ...]` of z `[n, z_dim]`, as networks see them.
-
-  Each by itself, with batch norm's running statistics. The other arguments are
-  those of `sample`.
+  Attributes:
+    z_dim: the size of z.
   """
-  net = getattr(state, _drawn(state, ema))
-  variables = {"params": net.params, **net.stats}
-  images: Any = parts.generator.apply(variables, z, labels, train=False)
-  return images
+
+  z_dim: int = 128
+
+  # The networks between z and an image, the last one being that which makes
+  # the image: their averages, where there are some, are what is sampled.
+  drawn: ClassVar[tuple[str, ...]] = ("generator",)
+
+  @abc.abstractmethod
+  def sample_one_z(self, key: jax.Array, truncation: Any = None) -> jax.Array:
+    """Draws one z `[z_dim]`; `truncation` bounds its components unless None."""
+
+  @abc.abstractmethod
+  def render(
+    self,
+    state: State,
+    nets: Mapping[str, Net],
+    z: jax.Array,
+    labels: Any,
+    key: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict[str, Any]]:
+    """Returns the images of z as networks see them, and new stats by name.
+
+    Args:
+      state: of the system, for what it remembers.
+      nets: those of `drawn`, by name.
+      z: `[n, z_dim]`.
+      labels: `[n]` or None.
+      key: of dropout, in training mode, by the statistics of these n; in
+        evaluation mode, by running statistics, if None.
+    """
+
+  @property
+  def num_classes(self) -> int:
+    """Classes of the labels that `sample` is given, 0 for none."""
+    return getattr(self.networks[self.drawn[-1]], "num_classes", 0)
+
+  @property
+  def conditional(self) -> bool:
+    """Whether samples depend on labels: the last network says so."""
+    network = self.networks[self.drawn[-1]]
+    return self.num_classes > 0 and getattr(network, "conditional", False)
+
+  def drawn_nets(self, state: State, ema: bool) -> dict[str, Net]:
+    """Returns the networks that samples pass, averaged if that is wanted."""
+    return {name: state.net(name, averaged=ema) for name in self.drawn}
+
+  def latents(self, key: jax.Array, n: int, truncation=None) -> jax.Array:
+    """Draws z `[n, z_dim]`; `truncation` bounds its components unless None."""
+
+    def one(key):
+      return self.sample_one_z(key, truncation)
+
+    return jax.vmap(one)(parallel.example_keys(key, n))
+
+  def decode(
+    self, state: State, z: jax.Array, labels=None, ema: bool = True
+  ) -> jax.Array:
+    """Returns the images `[n, ...]` of z `[n, z_dim]`, as networks see them.
+
+    Each image is made by itself, with batch norm's running statistics. The
+    other arguments are those of `sample`.
+    """
+    nets = self.drawn_nets(state, ema)
+    return self.render(state, nets, z, labels)[0]
+
+  def sample(
+    self,
+    state: State,
+    key: jax.Array,
+    n: int,
+    labels=None,
+    ema: bool = True,
+    truncation=None,
+    batch: bool = False,
+  ) -> jax.Array:
+    """Draws images `[n, ...]` as networks see them.
+
+    Args:
+      state: of the system.
+      key: the samples are a function of it.
+      n: how many.
+      labels: int32 `[n]`, or None.
+      ema: from the averaged networks where there are some.
+      truncation: the largest component of z, or None.
+      batch: whether in training mode, by the statistics of these n.
+    """
+    z = self.latents(key, n, truncation)
+    nets = self.drawn_nets(state, ema)
+    return self.render(state, nets, z, labels, key if batch else None)[0]
+
+  def settle(
+    self,
+    state: State,
+    key: jax.Array,
+    n: int,
+    labels,
+    ema: bool,
+    truncation,
+    weight,
+  ) -> State:
+    """Moves batch norm's running statistics by `weight` to a fresh batch's.
+
+    With the weights 1, 1/2, 1/3, ... they become the mean over the batches of
+    their means and of their variances. The other arguments are those of
+    `sample`.
+    """
+    nets = self.drawn_nets(state, ema)
+    running = {
+      name: net.stats[BATCH] for name, net in nets.items() if BATCH in net.stats
+    }
+    if not running:
+      return state
+    z = self.latents(key, n, truncation)
+
+    def with_running(name, running):
+      net = nets[name]
+      if name not in running:
+        return net
+      return net.replace(stats={**net.stats, BATCH: running[name]})
+
+    def update(running):
+      before = {name: with_running(name, running) for name in nets}
+      _, stats = self.render(state, before, z, labels, key)
+      return {name: stats[name][BATCH] for name in running}
+
+    new = move_statistics(update, running, weight)
+    settled = {name: with_running(name, new) for name in nets}
+    averaged = {k: v for k, v in settled.items() if ema and k in state.ema}
+    live = {k: v for k, v in settled.items() if k not in averaged}
+    return dataclasses.replace(
+      state, nets={**state.nets, **live}, ema={**state.ema, **averaged}
+    )
 
 
-def score(
-  parts: Parts, state: GANState, images: jax.Array, labels=None
-) -> jax.Array:
-  """Returns D's logits `[n]` of images as networks see them, one by one.
-
-  A discriminator of several images at once (Lin et al. 2018) is shown each
-  image beside itself.
-  """
-  net = state.discriminator
-  variables = {"params": net.params, **net.stats}
-  pack = getattr(parts.discriminator, "pack", 1)
-  if pack > 1:
-    images = jnp.repeat(images, pack, axis=0)
-    labels = None if labels is None else jnp.repeat(labels, pack, axis=0)
-  judge: Any = functools.partial(parts.discriminator.apply, train=False)
-  return judge(variables, images, labels).reshape(-1)
-
-
-def sample(
-  parts: Parts,
-  state: GANState,
-  key: jax.Array,
-  n: int,
-  labels=None,
-  ema: bool = True,
-  truncation=None,
-  batch: bool = False,
-) -> jax.Array:
-  """Draws images `[n, ...]` as networks see them.
-
-  Args:
-    parts: of the system.
-    state: of the system.
-    key: the samples are a function of it.
-    n: how many.
-    labels: int32 `[n]`, or None.
-    ema: from the averaged generator where there is one.
-    truncation: the largest component of z, or None.
-    batch: whether in training mode, by the statistics of these n.
-  """
-  z = latents(parts, key, n, truncation)
-  if not batch:
-    return decode(parts, state, z, labels, ema)
-  net = getattr(state, _drawn(state, ema))
-  return adversarial.generate(parts, (net.params, net.stats), z, labels, key)[0]
-
-
-def settle(
-  parts: Parts,
-  state: GANState,
-  key: jax.Array,
-  n: int,
-  labels,
-  ema: bool,
-  truncation,
-  weight,
-) -> GANState:
-  """Moves batch norm's running statistics by `weight` to a fresh batch's.
-
-  With the weights 1, 1/2, 1/3, ... they become the mean over the batches of
-  their means and of their variances. The other arguments are those of `sample`.
-  """
-  drawn = _drawn(state, ema)
-  net, z = getattr(state, drawn), latents(parts, key, n, truncation)
-  if BATCH not in net.stats:
-    return state
-
-  def update(running):
-    before = net.params, {**net.stats, BATCH: running}
-    return adversarial.generate(parts, before, z, labels, key)[1][BATCH]
-
-  new = moved(update, net.stats[BATCH], weight)
-  stats = {**net.stats, BATCH: new}
-  return dataclasses.replace(state, **{drawn: net.replace(stats=stats)})
-
-
-def moved(update, running: Any, weight: Any) -> Any:
+def move_statistics(
+  update: Callable[[Any], Any], running: Any, weight: Any
+) -> Any:
   """Returns running statistics moved by `weight` to those of a batch.
 
   Args:
@@ -126,8 +177,3 @@ def moved(update, running: Any, weight: Any) -> Any:
   after, slope = jax.jvp(update, (zeros,), (ones,))
   batch = jax.tree.map(lambda x, m: x / (1 - m), after, slope)
   return optax.incremental_update(batch, running, weight)
-
-
-def _drawn(state: GANState, ema: bool) -> str:
-  """Returns which network of `state` samples are drawn from."""
-  return "generator" if state.ema is None or not ema else "ema"

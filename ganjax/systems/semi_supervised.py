@@ -7,8 +7,9 @@ probability Z / (Z + 1), whose logit is log Z. A few labels teach the classes,
 all images and fakes the rest. It is extension 4 of Goodfellow et al. 2014.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,20 +19,21 @@ import optax
 from jax.nn import logsumexp
 
 from ganjax import errors, parallel
-from ganjax import state as states
-from ganjax.objectives import latents, losses, measurements
-from ganjax.objectives.augment import AUGMENTATIONS
-from ganjax.systems import System, adversarial, gan, sampling
-from ganjax.systems.adversarial import GANState, Parts, StepKeys
+from ganjax.nets.judged import Judged
+from ganjax.objectives import losses, measurements
+from ganjax.state import Averaged, NetState, State
+from ganjax.systems import SYSTEMS, ability
+from ganjax.systems.adversarial import AdversarialSystem, StepKeys, add_noise
+from ganjax.systems.system import Metrics, Update
 
-# What the discriminator returns.
+# What of D's output G matches in the mean.
 MATCHING = ("logits", "features")
 
 # Of log Z: -E log Z / (Z + 1) of reals - E log 1 / (Z + 1) of fakes.
 UNSUPERVISED = losses.non_saturating()
 
 
-class Discriminator(nn.Module):
+class Classifier(nn.Module):
   """image -> encoder -> features -> logits of the K classes of the data."""
 
   encoder: nn.Module
@@ -42,32 +44,20 @@ class Discriminator(nn.Module):
     """Maps images `[N, ...]` to logits `[N, K]` and features `[N, d]`."""
     del labels
     features = jax.nn.leaky_relu(self.encoder(images, None, train), 0.2)
-    return nn.Dense(self.num_classes, name="output")(features), features
+    logits = nn.Dense(self.num_classes, name="output")(features)
+    return Judged(logits=logits, features=features)
 
 
-def make(
-  generator: nn.Module,
-  encoder: nn.Module,
-  g_opt: optax.GradientTransformation,
-  d_opt: optax.GradientTransformation,
-  *,
-  z_dim: int = 100,
-  latent: str = "uniform",
-  num_labeled: int = 100,
-  num_features: int = 250,
-  matching: str = "features",
-  supervised_only: bool = False,
-  instance_noise: float = 0.0,
-  ema_decay: float | Callable[[Any], Any] = 0.0,
-  precision: str = "float32",
-  axis_name: str | None = None,
-) -> System:
-  """Returns the GAN whose discriminator is a classifier.
+@SYSTEMS.register(name="semi_supervised")
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SemiSupervised(AdversarialSystem):
+  """A GAN whose discriminator is a classifier.
 
   A step draws as many labelled images, with replacement, as its batch has
-  images, whose own labels it never looks at.
+  images, whose own labels it never looks at. The state's memory holds the
+  labelled `images [num_labeled, ...]` and their `labels`.
 
-  Args:
+  Attributes:
     generator: see `ganjax.nets`; not a conditional one.
     encoder: the discriminator up to its features.
     g_opt: the generator's optimizer.
@@ -82,60 +72,233 @@ def make(
       sees; 0.3 in the paper's code for MNIST.
     ema_decay: of the averages of both networks, or step -> decay; 0 for none.
       Samples and classes are those of the averages.
-    precision: of the networks' arithmetic in training, see `gan.make`.
-    axis_name: the mapped axis, or None on one device.
+    precision: of the networks' arithmetic in training, see `System`.
 
   Raises:
     UserError: no classes, too few labels, or parts that do not fit.
   """
-  num_classes = getattr(generator, "num_classes", 0)
-  if matching not in MATCHING:
-    raise errors.unknown("matching", matching, MATCHING)
-  needs = {
-    "a dataset with labels; set another config.dataset": num_classes,
-    "both nets of as many classes": encoder.num_classes == num_classes,
-    "a generator without labels, such as net 'dcgan'": not getattr(
-      generator, "conditional", False
-    ),
-    f"config.system.num_labeled of {num_classes} or more": num_labeled
-    >= num_classes,
-    "config.system.num_features of 1 or more": num_features >= 1,
-  }
-  for text, met in needs.items():
-    if not met:
-      raise errors.UserError(f"system 'semi_supervised' needs {text}")
-  classifier = Discriminator(encoder.clone(outputs=num_features), num_classes)
-  matched = "" if supervised_only else matching
-  noise_std = (lambda step: instance_noise) if instance_noise else None
-  parts = Parts(
-    generator,
-    classifier,
-    UNSUPERVISED,
-    g_opt,
-    d_opt,
-    {},
-    AUGMENTATIONS["none"](),
-    functools.partial(latents.LATENTS.find(latent), z_dim=z_dim),
-    ema_decay,
-    noise_std,
-    axis_name,
-    jnp.dtype(precision),
-  )
-  alone = parts._replace(axis_name=None, dtype=jnp.float32)
-  if axis_name:  # Samples are drawn on one device.
-    alone = alone._replace(generator=generator.clone(axis_name=None))
-  return System(
-    init=functools.partial(init, parts, num_labeled),
-    train_step=functools.partial(train_step, parts, matched),
-    sample=functools.partial(sampling.sample, alone),
-    settle=functools.partial(sampling.settle, alone),
-    latents=functools.partial(sampling.latents, alone),
-    decode=functools.partial(sampling.decode, alone),
-    score=functools.partial(score, alone),
-    classify=functools.partial(classify, alone),
-    networks=dict(generator=generator, discriminator=classifier),
-    num_classes=num_classes,
-  )
+
+  encoder: nn.Module
+  # D is made of the encoder: see `networks`.
+  discriminator: None = dataclasses.field(default=None, init=False)  # pyright: ignore
+  z_dim: int = 100
+  latent: str = "uniform"
+  num_labeled: int = 100
+  num_features: int = 250
+  matching: str = "features"
+  supervised_only: bool = False
+  instance_noise: float = 0.0
+
+  def __post_init__(self):
+    """Checks the settings, and that the parts fit the classes."""
+    if self.matching not in MATCHING:
+      raise errors.unknown("matching", self.matching, MATCHING)
+    num_classes = self.num_classes
+    encoder: Any = self.encoder
+    conditional = getattr(self.generator, "conditional", False)
+    needs = {
+      "a dataset with labels; set another config.dataset": num_classes > 0,
+      "both nets of as many classes": encoder.num_classes == num_classes,
+      "a generator without labels, such as net 'dcgan'": not conditional,
+      f"config.system.num_labeled of {num_classes} or more": (
+        self.num_labeled >= num_classes
+      ),
+      "config.system.num_features of 1 or more": self.num_features >= 1,
+    }
+    for text, met in needs.items():
+      if not met:
+        raise errors.UserError(f"system 'semi_supervised' needs {text}")
+
+  @functools.cached_property
+  def networks(self) -> dict[str, nn.Module]:
+    """The generator, and the classifier above the encoder."""
+    encoder: Any = self.encoder
+    return {
+      "generator": self.generator,
+      "discriminator": Classifier(
+        encoder=encoder.clone(outputs=self.num_features),
+        num_classes=self.num_classes,
+      ),
+    }
+
+  @property
+  def conditional(self) -> bool:
+    """Samples do not depend on labels."""
+    return False
+
+  @property
+  def num_classes(self) -> int:
+    """Classes of the data."""
+    return getattr(self.generator, "num_classes", 0)
+
+  def init(self, key: jax.Array, arrays: Any) -> State:
+    """Initialises both players, and chooses the labelled images.
+
+    Raises:
+      UserError: the labels are missing, of other classes, or too few.
+    """
+    n = len(arrays.images)
+    if arrays.labels is None or arrays.num_classes != self.num_classes:
+      raise errors.UserError(
+        f"system 'semi_supervised' is made for {self.num_classes} classes, "
+        f"this dataset has labels of {arrays.num_classes}; set another "
+        "config.dataset"
+      )
+    if self.num_labeled > n > 2:  # Of two a state's shapes are found.
+      raise errors.UserError(
+        f"config.system.num_labeled={self.num_labeled} must be {n} or fewer, "
+        "the examples of the training set"
+      )
+    state = super().init(key, arrays)
+    order = jax.random.permutation(jax.random.fold_in(key, 0), n)
+    chosen = order[choose(arrays.labels[order], self.num_labeled)]
+    state = state.remember(
+      images=arrays.images[chosen], labels=arrays.labels[chosen]
+    )
+    if not self.ema_decay:
+      return state
+    average = Averaged.create(state.discriminator)
+    return state.replace(ema={**state.ema, "discriminator": average})
+
+  def before_d(
+    self, state: State, images: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Returns images `[n, ...]` as D sees them, with noise."""
+    del state
+    if not self.instance_noise:
+      return images
+    return add_noise(images, self.instance_noise, key)
+
+  def updates(self) -> tuple[Update, ...]:
+    """Returns one update: both players learn from the same batch."""
+    return (Update(self.step),)
+
+  def step(
+    self, state: State, real: Any, key: jax.Array, skip: Sequence[str] = ()
+  ) -> tuple[State, Metrics]:
+    """Moves D, then G unless it has nothing to match."""
+    del skip  # Nothing here is lazy.
+    real = real.replace(labels=None)
+    d_key, g_key = jax.random.split(key)
+    discriminator, metrics = self.discriminator_step(state, real, d_key)
+    state = state.replace_nets(discriminator=discriminator)
+    if not self.supervised_only:
+      generator, g_metrics = self.generator_step(state, real, g_key)
+      state = state.replace_nets(generator=generator)
+      metrics = {**metrics, **g_metrics}
+    state = state.move_averages(self.ema_decay, *state.nets)
+    return state.count_step(), metrics
+
+  def discriminator_step(
+    self, state: State, real: Any, key: jax.Array
+  ) -> tuple[NetState, Metrics]:
+    """Returns D after an update, and metrics; `real.images [n, ...]`."""
+    pick_key, labeled_key, key = jax.random.split(key, 3)
+    keys = StepKeys.split(key)
+    player = state.discriminator
+    labeled, labels = self.draw_labeled(state, len(real.images), pick_key)
+    z = self.sample_z(keys.z, len(real.images))
+    fake, _ = self.generate(state.generator, z, None, keys.generator)
+
+    def objective(params):
+      net = player.replace(params=params)
+      judged, stats = self.judge(
+        state, net, labeled, None, labeled_key, iterate=True
+      )
+      logits = parallel.gather(judged.logits)
+      loss = supervised_loss(logits, labels)
+      metrics = {
+        "supervised_loss": loss,
+        "labeled_accuracy": jnp.mean(logits.argmax(1) == labels),
+      }
+      if not self.supervised_only:
+        net = net.replace(stats=stats)
+        on_real, stats = self.judge(state, net, real.images, None, keys.real)
+        net = net.replace(stats=stats)
+        on_fake, stats = self.judge(state, net, fake, None, keys.fake)
+        log_z = (log_z_of(on_real), log_z_of(on_fake))
+        unsupervised = UNSUPERVISED.discriminator(*log_z)
+        metrics["unsupervised_loss"] = unsupervised
+        metrics.update(measurements.of_logits(UNSUPERVISED, *log_z))
+        loss += unsupervised
+      return loss, (stats, {**metrics, "d_loss": loss})
+
+    grads, (stats, metrics) = jax.grad(objective, has_aux=True)(player.params)
+    grads = parallel.mean(grads)
+    metrics = {
+      **metrics,
+      "d_grad_norm": optax.tree.norm(grads),
+      **measurements.of_images(real.images, fake),
+      **measurements.of_stats("d", stats),
+    }
+    return player.update(self.d_opt, grads, stats), metrics
+
+  def draw_labeled(
+    self, state: State, n: int, key: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns n labelled images of this device and the labels `[N]` of all."""
+    images = state.memory["images"]
+    labels = state.memory["labels"]
+
+    def draw(key):
+      return jax.random.randint(key, (), 0, len(labels))
+
+    places = jax.vmap(draw)(parallel.example_keys(key, n))
+    return images[places], parallel.gather(labels[places])
+
+  def generator_step(
+    self, state: State, real: Any, key: jax.Array
+  ) -> tuple[NetState, Metrics]:
+    """Returns G after an update, and metrics; D stays as it is.
+
+    The loss is the squared distance of what the mean real image and the mean
+    fake of the global batch are to D (Salimans et al. 2016, section 3.1).
+    """
+    keys = StepKeys.split(key)
+    player = state.generator
+    z = self.sample_z(keys.z, len(real.images))
+
+    def mean_of(images, key):
+      judged, _ = self.judge(state, state.discriminator, images, None, key)
+      matched: Any = getattr(judged, self.matching)
+      return parallel.gather(matched.mean(0, keepdims=True)).mean(0)
+
+    target = mean_of(real.images, keys.real)
+
+    def objective(params):
+      net = player.replace(params=params)
+      fake, stats = self.generate(net, z, None, keys.generator, iterate=True)
+      return jnp.square(target - mean_of(fake, keys.fake)).sum(), stats
+
+    value_and_grad = jax.value_and_grad(objective, has_aux=True)
+    (loss, stats), grads = value_and_grad(player.params)
+    grads = parallel.mean(grads)
+    metrics = {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
+    return player.update(self.g_opt, grads, stats), metrics
+
+  def class_logits(
+    self, state: State, images: jax.Array, ema: bool
+  ) -> jax.Array:
+    """Returns the logits `[n, K]` of images, of the averaged D or the live."""
+    net = state.net("discriminator", averaged=ema)
+    return Judged.of(self.evaluate("discriminator", net, images)).logits
+
+  @ability(takes_labels=False)
+  def classify(self, state: State, images: jax.Array, labels=None) -> jax.Array:
+    """Returns the logits `[n, K]` of images as networks see them."""
+    del labels
+    return self.class_logits(state, images, ema=True)
+
+  @ability
+  def score(self, state: State, images: jax.Array, labels=None) -> jax.Array:
+    """Returns log Z `[n]`, the live D's logit of "real", one by one."""
+    del labels
+    return logsumexp(self.class_logits(state, images, ema=False), axis=1)
+
+
+def log_z_of(judged: Judged) -> jax.Array:
+  """Returns log Z `[N]` of the global batch: the logit of "real"."""
+  return parallel.gather(logsumexp(judged.logits, axis=1))
 
 
 def choose(labels: jax.Array, num: int) -> jax.Array:
@@ -147,155 +310,13 @@ def choose(labels: jax.Array, num: int) -> jax.Array:
   n = len(labels)
   by_class = jnp.argsort(labels, stable=True)
   ordered = labels[by_class]
+  # How many of its class stand before each label.
   nth = jnp.arange(n) - jnp.searchsorted(ordered, ordered)
   nth = jnp.zeros_like(nth).at[by_class].set(nth)
   return jnp.lexsort((labels, nth))[jnp.arange(num) % n]
-
-
-def init(parts: Parts, num_labeled: int, key: jax.Array, arrays: Any):
-  """Initialises both players; `arrays.images [N, ...]` as networks see them.
-
-  The state's memory holds the labelled `images [num_labeled, ...]`, their
-  `labels` and, if there are averages, that of the `discriminator`.
-
-  Raises:
-    UserError: the labels are missing, of other classes, or too few.
-  """
-  n, num_classes = len(arrays.images), parts.discriminator.num_classes
-  if arrays.labels is None or arrays.num_classes != num_classes:
-    raise errors.UserError(
-      f"system 'semi_supervised' is made for {num_classes} classes, this "
-      f"dataset has labels of {arrays.num_classes}; set another config.dataset"
-    )
-  if num_labeled > n > 2:  # Of two a state's shapes are found.
-    raise errors.UserError(
-      f"config.system.num_labeled={num_labeled} must be {n} or fewer, the "
-      "examples of the training set"
-    )
-  state: Any = gan.init(parts, key, arrays)
-  order = jax.random.permutation(jax.random.fold_in(key, 0), n)
-  chosen = order[choose(arrays.labels[order], num_labeled)]
-  memory = dict(images=arrays.images[chosen], labels=arrays.labels[chosen])
-  if parts.ema_decay:
-    memory["discriminator"] = states.Averaged.create(state.discriminator)
-  return state.replace(memory=memory)
-
-
-def train_step(
-  parts: Parts, matching: str, state: Any, batch, key, skip=()
-) -> tuple[GANState, dict[str, jax.Array]]:
-  """Updates D, then G unless it has nothing to match; `images [1, n, ...]`."""
-  del skip
-  real = batch.replace(images=batch.images[0], labels=None)
-  d_key, g_key = jax.random.split(key)
-  discriminator, metrics = d_step(parts, matching, state, real, d_key)
-  state = state.replace(discriminator=discriminator)
-  if matching:
-    generator, new = g_step(parts, matching, state, real, g_key)
-    state, metrics = state.replace(generator=generator), metrics | new
-  if state.ema is not None:
-    how = parts.ema_decay, state.step
-    d_ema = state.memory["discriminator"].update(discriminator, *how)
-    ema = state.ema.update(state.generator, *how)
-    memory = state.memory | dict(discriminator=d_ema)
-    state = state.replace(ema=ema, memory=memory)
-  return state.replace(step=state.step + 1), metrics
 
 
 def supervised_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """Returns the mean of -log p(label | x, real) of logits `[N, K]`."""
   own = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
   return jnp.mean(logsumexp(logits, axis=1) - own)
-
-
-def d_step(parts: Parts, matching: str, state: Any, real, key):
-  """Returns D's new `NetState` and metrics; `real.images [n, ...]`."""
-  pick_key, labeled_key, key = jax.random.split(key, 3)
-  keys, player = StepKeys(*jax.random.split(key, 5)), state.discriminator
-  gather = functools.partial(parallel.gather, axis_name=parts.axis_name)
-  labeled, labels = _labeled(parts, state, len(real.images), pick_key)
-  g = state.generator.params, state.generator.stats
-  z = adversarial.draw(parts, real, keys)
-  fake, _ = adversarial.generate(parts, g, z, None, keys.generator)
-
-  def loss_fn(params):
-    def see(stats, images, key, iterate=False):
-      net = params, stats
-      return adversarial.judge(parts, state, net, images, None, key, iterate)
-
-    (logits, _), stats = see(player.stats, labeled, labeled_key, True)
-    logits = gather(logits)
-    loss = supervised_loss(logits, labels)
-    metrics = dict(supervised_loss=loss)
-    metrics["labeled_accuracy"] = jnp.mean(logits.argmax(1) == labels)
-    if matching:
-      (logits, _), stats = see(stats, real.images, keys.real)
-      (fake_logits, _), stats = see(stats, fake, keys.fake)
-      log_z = [gather(logsumexp(x, axis=1)) for x in (logits, fake_logits)]
-      metrics["unsupervised_loss"] = UNSUPERVISED.discriminator(*log_z)
-      metrics |= measurements.of_logits(UNSUPERVISED, *log_z)
-      loss += metrics["unsupervised_loss"]
-    return loss, (stats, metrics | dict(d_loss=loss))
-
-  grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(player.params)
-  grads = parallel.mean(grads, parts.axis_name)
-  metrics["d_grad_norm"] = optax.tree.norm(grads)
-  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
-  metrics |= measurements.of_stats("d", stats)
-  return player.update(parts.d_opt, grads, stats), metrics
-
-
-def _labeled(parts: Parts, state: Any, n: int, key: jax.Array):
-  """Returns n labelled images of this device and the labels `[N]` of all."""
-  images, labels = state.memory["images"], state.memory["labels"]
-  keys = parallel.example_keys(key, n, parts.axis_name)
-  draw = lambda key: jax.random.randint(key, (), 0, len(labels))
-  places = jax.vmap(draw)(keys)
-  return images[places], parallel.gather(labels[places], parts.axis_name)
-
-
-def g_step(parts: Parts, matching: str, state: Any, real, key):
-  """Returns G's new `NetState` and metrics; D stays as it is.
-
-  The loss is the squared distance of what the mean real image and the mean
-  fake of the global batch are to D (Salimans et al. 2016, section 3.1).
-  """
-  keys, player = StepKeys(*jax.random.split(key, 5)), state.generator
-  d = state.discriminator.params, state.discriminator.stats
-  z = adversarial.draw(parts, real, keys)
-
-  def mean_of(images, key):
-    seen, _ = adversarial.judge(parts, state, d, images, None, key)
-    seen = seen[MATCHING.index(matching)].mean(0, keepdims=True)
-    return parallel.gather(seen, parts.axis_name).mean(0)
-
-  target = mean_of(real.images, keys.real)
-
-  def loss_fn(params):
-    fake, stats = adversarial.generate(
-      parts, (params, player.stats), z, None, keys.generator, True
-    )
-    return jnp.square(target - mean_of(fake, keys.fake)).sum(), stats
-
-  value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-  (loss, stats), grads = value_and_grad(player.params)
-  grads = parallel.mean(grads, parts.axis_name)
-  metrics = dict(g_loss=loss, g_grad_norm=optax.tree.norm(grads))
-  return player.update(parts.g_opt, grads, stats), metrics
-
-
-def classify(
-  parts: Parts, state: Any, images: jax.Array, labels=None, ema=True
-) -> jax.Array:
-  """Returns the logits `[n, K]` of images as networks see them."""
-  del labels
-  live = state.discriminator
-  net = state.memory.get("discriminator", live) if ema else live
-  variables = {"params": net.params, **net.stats}
-  apply: Any = functools.partial(parts.discriminator.apply, train=False)
-  return apply(variables, images)[0]
-
-
-def score(parts: Parts, state: Any, images: jax.Array, labels=None):
-  """Returns log Z `[n]`, the live D's logit of "real", of images one by one."""
-  return logsumexp(classify(parts, state, images, labels, False), axis=1)

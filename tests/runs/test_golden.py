@@ -31,8 +31,6 @@ FILE = pathlib.Path(__file__).parents[1] / "golden" / "first_steps.json"
 NUM_STEPS = 3
 BATCH_SIZE = 8
 REAL_DATA = ("digits", "toy")
-# What a system can do with images, if it can.
-OF_IMAGES = ("score", "encode", "reconstruct", "classify", "log_likelihood")
 
 
 def versions():
@@ -101,7 +99,7 @@ def summary(tree):
 
 def networks_of(system, state):
   """Returns name -> parameters and statistics of every live network."""
-  nets = {name: getattr(state, name) for name in system.networks}
+  nets = {name: state.nets[name] for name in system.networks}
   return {name: (net.params, net.stats) for name, net in nets.items()}
 
 
@@ -122,11 +120,9 @@ def measure(name):
 
   def abilities(state, key):
     found = {"sample": system.sample(state, key, 4, labels)}
-    for ability in OF_IMAGES:
-      if getattr(system, ability, None) is not None:
-        run = functools.partial(getattr(system, ability), state)
-        how = dict(draws=2) if ability == "log_likelihood" else {}
-        found[ability] = run(arrays.images[:4], labels, **how)
+    for name, ability in system.abilities().items():
+      how = dict(draws=2) if name == "log_likelihood" else {}
+      found[name] = ability(state, arrays.images[:4], labels, **how)
     return found
 
   found = jax.jit(abilities)(state, jax.random.key(2))

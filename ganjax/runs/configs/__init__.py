@@ -56,7 +56,7 @@ DEFAULTS = dict(
 NETS = ("generator", "discriminator", "encoder", "decoder")
 OPTIMIZERS = ("g_opt", "d_opt", "opt")
 FINDERS: dict[str, Callable[[str], Callable]] = {
-  "system": lambda name: systems.find(name).make,
+  "system": systems.SYSTEMS.find,
   "dataset": lambda name: data.find(name).load,
   "extractor": lambda name: extractors.find(name).make,
   "loss": losses.LOSSES.find,
@@ -253,7 +253,7 @@ def build(
         f"{list(image_shape)}"
       )
   shape = dict(image_shape=image_shape, num_classes=num_classes)
-  net = functools.partial(nets.get, axis_name=axis_name, **shape)
+  net = functools.partial(nets.get, **shape)
   makers = {
     **{role: functools.partial(net, role=role) for role in NETS},
     **dict.fromkeys(OPTIMIZERS, optimizers.get),
@@ -269,10 +269,9 @@ def build(
       k: optimizers.follow(functools.partial(penalties.get, k), **hyper)
       for k, hyper in named
     }
-  make = systems.find(name := spec["system"].pop("name")).make
+  make = systems.SYSTEMS.find(name := spec["system"].pop("name"))
   taken = inspect.signature(make).parameters
   general = {
-    "axis_name": (axis_name, axis_name),
     "d_steps_per_g_step": (config.d_steps_per_g_step, 1),
     "precision": (config.precision, "float32"),
     "scaling": (config.scaling, config.scaling),
