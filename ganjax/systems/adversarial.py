@@ -60,6 +60,10 @@ class AdversarialSystem(LatentSystem):
   d_opt: optax.GradientTransformation
   latent: str = "normal"
 
+  def __post_init__(self):
+    """Raises a `UserError` if there is no such latent."""
+    latents.LATENTS.find(self.latent)
+
   def init(self, key: jax.Array, arrays: Any) -> State:
     """Initialises both players; see `System.init`."""
     g_key, d_key, z_key = jax.random.split(key, 3)

@@ -80,6 +80,7 @@ class BiGAN(AdversarialSystem):
 
   def __post_init__(self):
     """Checks that the loss has a mirror image, where one is needed."""
+    super().__post_init__()
     if not self.joint or self.loss.generator_uses_real:
       return
     if self.loss.probability(jnp.zeros(())) != 0.5:

@@ -98,6 +98,7 @@ class GAN(AdversarialSystem):
 
   def __post_init__(self):
     """Checks the settings, which are used when a step is first traced."""
+    super().__post_init__()
     if self.simultaneous and self.d_steps_per_g_step != 1:
       raise errors.UserError(
         "config.system.simultaneous=True updates both players at once: "

@@ -93,7 +93,9 @@ class Inpainting(LatentSystem):
         f"system 'inpainting' needs images, not {list(self.image_shape)}: "
         "choose another config.dataset"
       )
-    MASKS.find(self.masks)  # It raises where there is no such kind.
+    # Both raise where there is no such name.
+    MASKS.find(self.masks)
+    latents.LATENTS.find(self.latent)
 
   @property
   def image_shape(self) -> tuple[int, ...]:

@@ -91,6 +91,7 @@ class SemiSupervised(AdversarialSystem):
 
   def __post_init__(self):
     """Checks the settings, and that the parts fit the classes."""
+    super().__post_init__()
     if self.matching not in MATCHING:
       raise errors.unknown("matching", self.matching, MATCHING)
     num_classes = self.num_classes

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from ganjax import data, errors, nets
+from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
-from ganjax.systems import anogan, gan
+from ganjax.systems.anogan import AnoGAN
+from ganjax.systems.gan import GAN
 from ganjax.training import train
 
 SHAPE = (8, 8, 1)
@@ -38,29 +40,38 @@ class Doubled(nn.Module):
 
   @nn.compact
   def __call__(self, x, labels=None, train=True):
-    return nn.Dense(1, name="head")(2 * x)[:, 0]
+    return Judged(nn.Dense(1, name="head")(2 * x)[:, 0], 2 * x)
 
 
 def linear(kernel, **options) -> Any:
   """Returns a system whose G is `z @ kernel`, and its state."""
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  players = Linear(), Doubled(), losses.get("non_saturating"), sgd, sgd
-  system = anogan.make(*players, z_dim=len(kernel), **options)
+  system = AnoGAN(
+    generator=Linear(),
+    discriminator=Doubled(),
+    loss=losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
+    z_dim=len(kernel),
+    **options,
+  )
   given = data.Arrays(jnp.zeros((2, 3)))
   state = jax.jit(system.init)(jax.random.key(0), given)
   params = {"map": {"kernel": jnp.float32(kernel)}}
-  return system, state.replace(generator=state.generator.replace(params=params))
+  return system, state.replace_nets(
+    generator=state.generator.replace(params=params)
+  )
 
 
-def convolutional(make=anogan.make, **options):
+def convolutional(kind=AnoGAN, **options):
   get = functools.partial(nets.get, image_shape=SHAPE)
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  return make(
-    get("dcgan", "generator", width=8),
-    get("dcgan", "discriminator", width=4, norm="none"),
-    losses.get("non_saturating"),
-    sgd,
-    sgd,
+  return kind(
+    generator=get("dcgan", "generator", width=8),
+    discriminator=get("dcgan", "discriminator", width=4, norm="none"),
+    loss=losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
     z_dim=8,
     **options,
   )
@@ -114,20 +125,20 @@ def test_samples_score_above_noise_whatever_stands_beside_them():
 
 def test_the_search_is_in_the_averaged_generator():
   system, state = linear([[1, 1, 1]], search_rate=0.02, ema_decay=0.9)
-  assert state.ema is not None
+  assert state.ema
   params = {"map": {"kernel": jnp.float32([[1, 1, 1]])}}
   generator = state.generator.replace(
     params=jax.tree.map(jnp.zeros_like, params)
   )
-  ema = state.ema.replace(params=params)
-  state = state.replace(generator=generator, ema=ema)
+  ema = {"generator": state.ema["generator"].replace(params=params)}
+  state = state.replace_nets(generator=generator).replace(ema=ema)
   z = system.encode(state, jnp.ones((1, 3)))
   np.testing.assert_allclose(z, [[1.0]], atol=0.02)
 
 
 def test_it_is_trained_as_a_gan():
   options: Any = dict(ema_decay=0.9, d_steps_per_g_step=2)
-  system, plain = convolutional(**options), convolutional(gan.make, **options)
+  system, plain = convolutional(**options), convolutional(GAN, **options)
   batch = data.Arrays(IMAGES.reshape(2, 8, *SHAPE))
   assert system.batches_per_step == 2
   ours, theirs = (

@@ -30,20 +30,17 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(net="mlp", axis_name=None, shape=SHAPE, opt=None, **changes) -> Any:
+def make(net="mlp", shape=SHAPE, opt=None, **changes) -> Any:
   small = dict(width=4) if net == "dcgan" else dict(hidden=(16,))
   if net == "linear":
     net, small = "mlp", LINEAR
   output = changes.pop("output", "linear")
   options: Any = dict(z_dim=4) | changes
-  get = functools.partial(
-    nets.get, net, image_shape=shape, axis_name=axis_name, **small
-  )
-  return autoencoder.make(
-    get(role="encoder"),
-    get(role="decoder", output=output),
-    opt or optimizers.get("sgd", learning_rate=0.1),
-    axis_name=axis_name,
+  get = functools.partial(nets.get, net, image_shape=shape, **small)
+  return autoencoder.Autoencoder(
+    encoder=get(role="encoder"),
+    decoder=get(role="decoder", output=output),
+    opt=opt or optimizers.get("sgd", learning_rate=0.1),
     **options,
   )
 
@@ -84,16 +81,16 @@ def one_dimensional(reconstruction, x):
       "bias": jnp.float32([bias]),
     }
   }
-  state = state.replace(
-    encoder=state.encoder.replace(params=set_to(2.0, 0.5)),
-    decoder=state.decoder.replace(params=set_to(-0.5, 0.1)),
+  state = state.replace_nets(
+    encoder=state.nets["encoder"].replace(params=set_to(2.0, 0.5)),
+    decoder=state.nets["decoder"].replace(params=set_to(-0.5, 0.1)),
   )
   state, metrics = jax.jit(system.train_step)(
     state, batch_of(x), jax.random.key(0)
   )
   found = [
     float(p["output"][k].squeeze())
-    for p in (state.encoder.params, state.decoder.params)
+    for p in (state.nets["encoder"].params, state.nets["decoder"].params)
     for k in ("kernel", "bias")
   ]
   return found, metrics, state
@@ -143,17 +140,21 @@ def test_cross_entropy_takes_any_range_for_that_from_0_to_1():
     system = make("mlp", reconstruction="binary_cross_entropy")
     state = start(system, scale * x + shift)
     # The nets see no difference: the first layer undoes it.
-    first = state.encoder.params["Dense_0"]
+    first = state.nets["encoder"].params["Dense_0"]
     bias = first["bias"] - shift / scale * first["kernel"].sum(0)
     new = {"kernel": first["kernel"] / scale, "bias": bias}
-    params = {**state.encoder.params, "Dense_0": new}
-    state = state.replace(encoder=state.encoder.replace(params=params))
+    params = {**state.nets["encoder"].params, "Dense_0": new}
+    state = state.replace_nets(
+      encoder=state.nets["encoder"].replace(params=params)
+    )
     images = batch_of(scale * x + shift)
     state, metrics = jax.jit(system.train_step)(
       state, images, jax.random.key(0)
     )
     rebuilt = jax.jit(system.decode)(state, jnp.zeros((1, 4)))
-    found.append((metrics, state.decoder.params, (rebuilt - shift) / scale))
+    found.append(
+      (metrics, state.nets["decoder"].params, (rebuilt - shift) / scale)
+    )
   assert largest_difference(*found) < 1e-4
 
 
@@ -224,8 +225,8 @@ def test_the_loss_is_that_of_the_whole_image():
   images = batch_of(UNIT[:8])
   system = make(masking=0.9)
   state, key = start(system), jax.random.key(0)
-  zero = jax.tree.map(jnp.zeros_like, state.decoder.params)
-  state = state.replace(decoder=state.decoder.replace(params=zero))
+  zero = jax.tree.map(jnp.zeros_like, state.nets["decoder"].params)
+  state = state.replace_nets(decoder=state.nets["decoder"].replace(params=zero))
   _, metrics = jax.jit(system.train_step)(state, images, key)
   expected = np.square(images.images).mean()
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
@@ -245,14 +246,16 @@ def test_codes_are_standardised(reconstruction):
   @jax.jit
   def look(state):
     z, drawn_z = system.encode(state, images), system.latents(key, 70, 0.5)
-    params = {"params": state.encoder.params}
+    params = {"params": state.nets["encoder"].params}
     code: Any = encoder.apply(params, images, train=False)
     return dict(
       z=z,
       rebuilt=system.reconstruct(state, images),
       decoded=system.decode(state, z),
       # By the networks themselves, without the detour over z.
-      plain=decoder.apply({"params": state.decoder.params}, code, train=False),
+      plain=decoder.apply(
+        {"params": state.nets["decoder"].params}, code, train=False
+      ),
       score=system.score(state, images),
       drawn_z=drawn_z,
       drawn=system.sample(state, key, 70, truncation=0.5),
@@ -303,11 +306,11 @@ def test_the_average_is_drawn_from():
   for name in "encoder", "decoder":
     # Step 0: decay min(.5, 1 / 10), of parameters and statistics alike.
     for part in "params", "stats":
-      before, after = (getattr(getattr(s, name), part) for s in (state, new))
+      before, after = (getattr(s.nets[name], part) for s in (state, new))
       mixed = mix(0.1, before, after)
       found = getattr(new.ema[name], part)
       assert largest_difference(found, mixed, default=0) < 1e-6
-  live = new.replace(ema=dict(encoder=new.encoder, decoder=new.decoder))
+  live = new.replace(ema=new.nets)
 
   @jax.jit
   def look(state):
@@ -319,7 +322,7 @@ def test_the_average_is_drawn_from():
     return average, of(ema=False), of(ema=False, batch=True)
 
   (ours, plain, batch), (theirs, _, _), (none, _, _) = (
-    look(s) for s in (new, live, new.replace(ema=None))
+    look(s) for s in (new, live, new.replace(ema={}))
   )
   for a, b, c in zip(ours, theirs, none, strict=True):
     assert largest_difference(a, b) > 1e-6 and not largest_difference(b, c)

@@ -10,10 +10,12 @@ import pytest
 from trees import difference, scaled
 
 from ganjax import data, errors, nets
-from ganjax.nets import layers
+from ganjax.nets import labels as by_label
+from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
-from ganjax.systems import features, gan, refinements
+from ganjax.systems import auxiliary
+from ganjax.systems.gan import GAN
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -29,7 +31,7 @@ class Generator(nn.Module):
 
   @nn.compact
   def __call__(self, z, labels=None, train=True):
-    return nn.Dense(2)(layers.beside_classes(self, z, labels))
+    return nn.Dense(2)(by_label.beside_classes(self, z, labels))
 
 
 class Discriminator(nn.Module):
@@ -43,17 +45,17 @@ class Discriminator(nn.Module):
     def linear(size, **fields):
       return nn.Dense(size, **fields)
 
-    return layers.head(self, linear, x, labels)
+    return by_label.head(self, linear, x, labels)
 
 
 def make(weight, head="auxiliary"):
   sgd = optimizers.get("sgd", learning_rate=1.0)
-  return gan.make(
-    Generator(),
-    Discriminator(head=head),
-    losses.get("non_saturating"),
-    sgd,
-    sgd,
+  return GAN(
+    generator=Generator(),
+    discriminator=Discriminator(head=head),
+    loss=losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
     z_dim=4,
     auxiliary_weight=weight,
   )
@@ -81,7 +83,7 @@ def cross_entropy(d, points):
 def fakes(first, g, at):
   """The fakes of D's update (0) or of G's (1)."""
   key = jax.random.split(jax.random.fold_in(jax.random.key(1), at), 5)[0]
-  z = make(0.0).latents.args[0].draw_z
+  z = make(0.0).sample_one_z
   z = jax.vmap(z)(jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(8)))
   layer = g["Dense_0"]
   z = jnp.concatenate([z, jax.nn.one_hot(LABELS, 3)], 1)
@@ -137,7 +139,6 @@ def test_g_learns_to_be_of_its_class(steps):
 
 
 def test_without_weight_there_is_no_trace(steps):
-  assert refinements.auxiliary_classifier(0.0) is None
   assert "class_loss" not in steps[1][1]
   assert steps[2][1].keys() > {"class_loss", "class_accuracy"}
 
@@ -150,15 +151,14 @@ def test_class_logits_are_seen_within_spectral_norm(norm):
   labels = jnp.array([0, 1])
   params = jax.jit(net.init)(jax.random.key(0), images, labels)
 
-  @jax.jit
-  def both(*given):
-    sown = net.apply(*given, mutable=["intermediates"])[1]
-    return sown, features.watch_classes(net.apply, *given)[1]
-
-  sown, seen = both(params, images, labels)
-  assert [x.shape for x in seen] == [(2, 3)]
-  expected = sown["intermediates"]["class_logits"][0]
-  np.testing.assert_allclose(seen[0], expected, atol=1e-6)
+  judged = jax.jit(net.apply)(params, images, labels)
+  assert judged.class_logits.shape == (2, 3)
+  layer = params["params"]["classes"]
+  kernel = layer["kernel"]
+  if norm == "spectral":
+    kernel /= np.linalg.norm(kernel, 2)
+  expected = judged.features @ kernel + layer["bias"][None]
+  np.testing.assert_allclose(judged.class_logits, expected, atol=1e-3)
 
 
 def test_what_it_needs_is_named():
@@ -170,9 +170,9 @@ def test_what_it_needs_is_named():
     jax.eval_shape(system.train_step, state, batch, jax.random.key(0))
   with pytest.raises(errors.UserError, match="auxiliary_weight=-1"):
     make(-1.0)
-  judge = refinements.auxiliary_classifier(1.0)
+  judged = Judged(jnp.zeros(2), class_logits=jnp.zeros((2, 3)))
   with pytest.raises(errors.UserError, match="needs labels"):
-    judge(lambda: None, None, None, None)
+    auxiliary.class_terms(1.0, judged, judged, None)
 
 
 def test_a_config_trains_one(tmp_path):

@@ -16,6 +16,7 @@ from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.systems import bigan
+from ganjax.systems.bigan import BiGAN
 from ganjax.training import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -53,20 +54,19 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(axis_name=None, loss="non_saturating", judge="mlp", **options) -> Any:
-  get = functools.partial(nets.get, image_shape=SHAPE, axis_name=axis_name)
+def make(loss="non_saturating", judge="mlp", **options) -> Any:
+  get = functools.partial(nets.get, image_shape=SHAPE)
   sgd = optimizers.get("sgd", learning_rate=0.1)
   small: Any = dict(hidden=(8,), init_range=0.5)
   small = dict(width=4) if judge == "dcgan" else small
   options = {"z_dim": 4, **options}
-  return bigan.make(
-    get("mlp", "generator", hidden=(8,)),
-    get("mlp", "encoder", hidden=(8,)),
-    get(judge, "discriminator", **small),
-    losses.get(loss),
-    sgd,
-    sgd,
-    axis_name=axis_name,
+  return BiGAN(
+    generator=get("mlp", "generator", hidden=(8,)),
+    encoder=get("mlp", "encoder", hidden=(8,)),
+    discriminator=get(judge, "discriminator", **small),
+    loss=losses.get(loss),
+    g_opt=sgd,
+    d_opt=sgd,
     **options,
   )
 
@@ -83,9 +83,16 @@ def batch(n=8):
 def tables(**options) -> Any:
   """Returns a system of tables, and its state."""
   sgd = optimizers.get("sgd", learning_rate=0.3)
-  loss = losses.get("non_saturating")
-  players = Table(), Table(), JointTable(), loss, sgd, sgd
-  system = bigan.make(*players, z_dim=4, **options)
+  system = BiGAN(
+    generator=Table(),
+    encoder=Table(),
+    discriminator=JointTable(),
+    loss=losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
+    z_dim=4,
+    **options,
+  )
   points = data.Arrays(jnp.eye(4))
   return system, system.init(jax.random.key(0), points)
 
@@ -95,8 +102,10 @@ def with_maps(state, generator, encoder):
   g = state.generator.replace(
     params={"map": {"kernel": jnp.asarray(generator)}}
   )
-  e = state.encoder.replace(params={"map": {"kernel": jnp.asarray(encoder)}})
-  return state.replace(generator=g, encoder=e)
+  e = state.nets["encoder"].replace(
+    params={"map": {"kernel": jnp.asarray(encoder)}}
+  )
+  return state.replace_nets(generator=g, encoder=e)
 
 
 def test_only_the_inverse_is_an_optimum(monkeypatch):
@@ -106,7 +115,7 @@ def test_only_the_inverse_is_an_optimum(monkeypatch):
   differ by 1/4: the norm is sqrt(2 m) / 8, and 0 for the inverse alone.
   """
   eye = jnp.eye(4)
-  monkeypatch.setattr(bigan, "draw", lambda *_: eye)  # Each z once.
+  monkeypatch.setattr(BiGAN, "sample_z", lambda *_: eye)  # Each z once.
   system, state = tables()
   step = jax.jit(system.train_step)
   g = np.array([2, 0, 3, 1])
@@ -120,10 +129,10 @@ def test_only_the_inverse_is_an_optimum(monkeypatch):
     np.testing.assert_allclose(metrics["d_loss"], 2 * np.log(2), rtol=1e-6)
     if not wrong:  # Nobody moves, and nothing is lost on the way.
       assert largest_difference(new.generator, now.generator) == 0
-      assert largest_difference(new.encoder, now.encoder) == 0
+      assert largest_difference(new.nets["encoder"], now.nets["encoder"]) == 0
       np.testing.assert_allclose(system.reconstruct(new, eye), eye, atol=1e-6)
     else:
-      assert largest_difference(new.encoder, now.encoder) > 1e-3
+      assert largest_difference(new.nets["encoder"], now.nets["encoder"]) > 1e-3
 
 
 def test_what_g_and_e_minimise_by_hand():
@@ -160,11 +169,12 @@ def test_latent_regression_inverts_a_fixed_generator():
   # At E = 0 the loss is the mean square of z: of unit variance.
   np.testing.assert_allclose(metrics["loss"], 1.0, atol=0.15)
   assert metrics.keys() == {"loss", "e_grad_norm", "reconstruction_error"}
-  assert first.discriminator is None and system.score is None
+  assert "discriminator" not in first.nets
+  assert "score" not in system.abilities()
   for i in range(200):
     state, metrics = step(state, points, jax.random.key(i))
   assert metrics["loss"] < 1e-4
-  learnt = state.encoder.params["map"]["kernel"]
+  learnt = state.nets["encoder"].params["map"]["kernel"]
   np.testing.assert_allclose(g @ learnt, np.eye(4), atol=0.02)
   assert np.array_equal(state.generator.params["map"]["kernel"], g)
   assert state.step == 200
@@ -177,7 +187,7 @@ def test_devices_do_not_change_the_update(options):
   states, rows = [], []
   for num_devices in 1, 4:
     devices = jax.devices()[:num_devices]
-    system = make(parallel.AXIS, ema_decay=0.9, **options)
+    system = make(ema_decay=0.9, **options)
     first = start(system)
     state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
     step = parallel.map_step(system.train_step, to_network, devices)
@@ -187,7 +197,10 @@ def test_devices_do_not_change_the_update(options):
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
     states.append(jax.device_get(parallel.local(state)))
     rows.append(jax.device_get(metrics))
-    assert largest_difference(states[-1].encoder, first.encoder) > 1e-3
+    assert (
+      largest_difference(states[-1].nets["encoder"], first.nets["encoder"])
+      > 1e-3
+    )
   assert largest_difference(*states) < 1e-5
   assert largest_difference(*rows) < 1e-4
 
@@ -202,11 +215,11 @@ def test_images_are_judged_beside_their_codes():
   net = state.discriminator
   pairs = jnp.concatenate([images.reshape(8, -1), z], 1)
   judge = system.networks["discriminator"]
-  logits = judge.apply({"params": net.params}, pairs, train=False)
+  logits = judge.apply({"params": net.params}, pairs, train=False).logits
   np.testing.assert_allclose(system.score(state, images), logits, rtol=1e-5)
   rebuilt = system.reconstruct(state, images)
   np.testing.assert_array_equal(rebuilt, system.decode(state, z))
-  live = state.replace(encoder_ema=None)
+  live = state.replace(ema={})
   assert largest_difference(system.encode(live, images), z) > 0
 
 

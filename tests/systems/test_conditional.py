@@ -13,7 +13,10 @@ from ganjax import data, errors, nets, parallel
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs, report
 from ganjax.runs import run as runs
-from ganjax.systems import autoencoder, bigan, gan, vae
+from ganjax.systems.autoencoder import Autoencoder
+from ganjax.systems.bigan import BiGAN
+from ganjax.systems.gan import GAN
+from ganjax.systems.vae import VAE
 from ganjax.tools import sample
 from ganjax.training import train
 
@@ -234,9 +237,8 @@ def test_labels_follow_the_precision_of_the_inputs(name, role, fields):
   assert jax.eval_shape(run, variables, half(x), LABELS).dtype == jnp.bfloat16
 
 
-def part(name, role, axis_name=None, **fields):
-  shape = (8, 8, 1)
-  return make(name, role, shape, axis_name=axis_name, **fields)
+def part(name, role, **fields):
+  return make(name, role, (8, 8, 1), **fields)
 
 
 def arrays(n=24) -> Any:
@@ -255,17 +257,16 @@ def test_devices_do_not_change_a_conditional_update():
   sgd = optimizers.get("sgd", learning_rate=0.1)
   states, rows = [], []
   for num_devices in 1, 4:
-    devices, axis_name = jax.devices()[:num_devices], parallel.AXIS
-    system = gan.make(
-      part("dcgan", "generator", axis_name, conditioning="batch_norm"),
-      part(
-        "dcgan", "discriminator", axis_name, norm="batch", head="projection"
+    devices = jax.devices()[:num_devices]
+    system = GAN(
+      generator=part("dcgan", "generator", conditioning="batch_norm"),
+      discriminator=part(
+        "dcgan", "discriminator", norm="batch", head="projection"
       ),
-      losses.get("non_saturating"),
-      sgd,
-      sgd,
+      loss=losses.get("non_saturating"),
+      g_opt=sgd,
+      d_opt=sgd,
       z_dim=4,
-      axis_name=axis_name,
     )
     assert system.conditional
     first = jax.jit(system.init)(jax.random.key(0), to_network(arrays()))
@@ -288,15 +289,17 @@ def systems():
   encoder, decoder = part("mlp", "encoder"), part("mlp", "decoder")
   linear = decoder.clone(output="linear")
   return {
-    "vae": lambda: vae.make(encoder, linear, sgd, z_dim=2),
-    "autoencoder": lambda: autoencoder.make(encoder, linear, sgd, z_dim=2),
-    "bigan": lambda: bigan.make(
-      decoder,
-      encoder,
-      part("mlp", "discriminator"),
-      losses.get("non_saturating"),
-      sgd,
-      sgd,
+    "vae": lambda: VAE(encoder=encoder, decoder=linear, opt=sgd, z_dim=2),
+    "autoencoder": lambda: Autoencoder(
+      encoder=encoder, decoder=linear, opt=sgd, z_dim=2
+    ),
+    "bigan": lambda: BiGAN(
+      generator=decoder,
+      encoder=encoder,
+      discriminator=part("mlp", "discriminator"),
+      loss=losses.get("non_saturating"),
+      g_opt=sgd,
+      d_opt=sgd,
       z_dim=2,
     ),
   }

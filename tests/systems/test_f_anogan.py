@@ -11,10 +11,12 @@ import pytest
 from trees import largest_difference
 
 from ganjax import data, errors, nets, parallel
+from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers, penalties
 from ganjax.runs import configs
 from ganjax.runs import run as runs
-from ganjax.systems import f_anogan, gan
+from ganjax.systems.f_anogan import FAnoGAN
+from ganjax.systems.gan import GAN
 from ganjax.training import train
 
 SHAPE = (16, 16, 1)
@@ -30,7 +32,6 @@ class Linear(nn.Module):
   """A generator of two numbers, or an encoder of one."""
 
   image_shape: tuple[int, ...] = (2,)
-  axis_name: str | None = None
   outputs: int = 2
 
   @nn.compact
@@ -47,22 +48,30 @@ class Judge(nn.Module):
   def __call__(self, x, labels=None, train=True):
     x = nn.Dense(3, use_bias=False, name="hidden")(x)
     x = nn.Dropout(0.5, deterministic=not train)(x)
-    return nn.Dense(1, name="head")(x)[:, 0]
+    return Judged(nn.Dense(1, name="head")(x)[:, 0], x)
 
 
 def linear(rate=0.1, gan_rate=0.1, **options) -> Any:
   """Returns a system of the matrices above, and its state."""
   slow, sgd = (optimizers.get("sgd", learning_rate=r) for r in (gan_rate, rate))
-  loss = losses.get("non_saturating")
-  players = Linear(), Linear(), Judge(), loss, slow, slow, sgd
-  system = f_anogan.make(*players, z_dim=1, **options)
+  system = FAnoGAN(
+    generator=Linear(),
+    encoder=Linear(),
+    discriminator=Judge(),
+    loss=losses.get("non_saturating"),
+    g_opt=slow,
+    d_opt=slow,
+    opt=sgd,
+    z_dim=1,
+    **options,
+  )
   state = system.init(jax.random.key(0), data.Arrays(X))
   g, e = ({"map": {"kernel": jnp.asarray(k)}} for k in (G, E))
   d = {**state.discriminator.params, "hidden": {"kernel": jnp.asarray(H)}}
-  return system, state.replace(
+  return system, state.replace_nets(
     generator=state.generator.replace(params=g),
     discriminator=state.discriminator.replace(params=d),
-    encoder=state.encoder.replace(params=e),
+    encoder=state.nets["encoder"].replace(params=e),
   )
 
 
@@ -78,26 +87,26 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(axis_name=None, build=f_anogan.make, **options) -> Any:
-  get = functools.partial(nets.get, image_shape=SHAPE, axis_name=axis_name)
+def make(kind=FAnoGAN, **options) -> Any:
+  get = functools.partial(nets.get, image_shape=SHAPE)
   slow, sgd = (optimizers.get("sgd", learning_rate=r) for r in (0.02, 1.0))
-  nets_: list = [get("mlp", "generator", hidden=(8,), init_range=0.2)]
-  optimizers_ = [slow, slow]
-  if build is f_anogan.make:
-    nets_.append(get("dcgan", "encoder", width=4))
-    optimizers_.append(sgd)
-  nets_.append(get("mlp", "discriminator", hidden=(8,), init_range=0.1))
-  loss = losses.get("wasserstein")
+  if kind is FAnoGAN:
+    options = {
+      "encoder": get("dcgan", "encoder", width=4),
+      "opt": sgd,
+      **options,
+    }
   penalty = penalties.get("gradient_penalty", weight=1.0, target=1.0)
-  return build(
-    *nets_,
-    loss,
-    *optimizers_,
-    dict(gradient_penalty=penalty),
+  return kind(
+    generator=get("mlp", "generator", hidden=(8,), init_range=0.2),
+    discriminator=get("mlp", "discriminator", hidden=(8,), init_range=0.1),
+    loss=losses.get("wasserstein"),
+    g_opt=slow,
+    d_opt=slow,
+    penalties={"gradient_penalty": penalty},
     z_dim=4,
     d_steps_per_g_step=2,
     ema_decay=0.9,
-    axis_name=axis_name,
     **options,
   )
 
@@ -110,7 +119,7 @@ def start(system):
 @pytest.mark.parametrize("kappa", [0.0, 1.0, 0.3])
 def test_what_e_minimises_by_hand(kappa):
   system, state = linear(kappa=kappa)
-  update = jax.jit(system.updates[-1][0])
+  update = jax.jit(system.encoder_step)
   new, metrics = update(state, data.Arrays(X), jax.random.key(0))
   scores, pixels, seen, grad = by_hand(kappa)
   np.testing.assert_allclose(system.score(state, X), -scores, rtol=1e-5)
@@ -123,30 +132,30 @@ def test_what_e_minimises_by_hand(kappa):
   assert metrics.keys() == expected.keys()
   for name, value in expected.items():
     np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
-  learnt = new.encoder.params["map"]["kernel"]
+  learnt = new.nets["encoder"].params["map"]["kernel"]
   np.testing.assert_allclose(learnt, E - 0.1 * grad, rtol=1e-5)
   np.testing.assert_allclose(system.encode(state, X), X @ E, rtol=1e-6)
   rebuilt = system.reconstruct(state, X)
   np.testing.assert_allclose(rebuilt, X @ E @ G, rtol=1e-6)
   # Nobody else moves.
-  for name in "generator discriminator ema step memory".split():
-    jax.tree.map(
-      np.testing.assert_array_equal, getattr(new, name), getattr(state, name)
-    )
+  rest = new.replace_nets(encoder=state.nets["encoder"])
+  jax.tree.map(np.testing.assert_array_equal, rest, state)
 
 
 def test_e_follows_the_generator_that_samples_are_drawn_from():
   system, state = linear(ema_decay=0.5)
-  ema = state.ema.replace(params={"map": {"kernel": 2 * jnp.asarray(G)}})
+  twice = {"map": {"kernel": 2 * jnp.asarray(G)}}
+  average = state.ema["generator"].replace(params=twice)
+  ema = {**state.ema, "generator": average}
   state = state.replace(ema=ema, step=jnp.int32(100))
-  update = jax.jit(system.updates[-1][0])
+  update = jax.jit(system.encoder_step)
   new, metrics = update(state, data.Arrays(X), jax.random.key(0))
   scores, *_, grad = by_hand(1.0, 2 * G)
   np.testing.assert_allclose(metrics["e_loss"], scores.mean(), rtol=1e-5)
   # The average of E: half way from where it started, to where E went.
-  before = state.encoder_ema.params["map"]["kernel"]
+  before = state.ema["encoder"].params["map"]["kernel"]
   expected = 0.5 * before + 0.5 * (E - 0.1 * grad)
-  averaged = new.encoder_ema.params["map"]["kernel"]
+  averaged = new.ema["encoder"].params["map"]["kernel"]
   np.testing.assert_allclose(averaged, expected, rtol=1e-5)
   np.testing.assert_allclose(system.encode(new, X), X @ averaged, rtol=1e-5)
 
@@ -178,25 +187,30 @@ def trained():
 
 def test_the_gan_does_not_know_of_e(trained):
   system, first, batch, (new, metrics) = trained
-  plain = make(build=gan.make)
-  state = gan.GANState(
-    first.step, first.generator, first.discriminator, first.ema, first.memory
-  )
+  plain = make(kind=GAN)
+
+  def without_encoder(state):
+    nets = {k: v for k, v in state.nets.items() if k != "encoder"}
+    ema = {k: v for k, v in state.ema.items() if k != "encoder"}
+    return state.replace(nets=nets, ema=ema)
+
+  state = without_encoder(first)
   theirs, rows = jax.jit(plain.train_step)(state, batch, jax.random.key(1))
-  for name in "step generator discriminator ema memory".split():
-    pair = getattr(new, name), getattr(theirs, name)
-    assert largest_difference(*pair, default=0) < 1e-6
+  assert largest_difference(without_encoder(new), theirs) < 1e-6
   assert {"e_loss", "e_grad_norm"} <= metrics.keys() - rows.keys()
   assert largest_difference(rows, {k: metrics[k] for k in rows}) < 1e-5
-  assert largest_difference(new.encoder.params, first.encoder.params) > 1e-3
+  assert (
+    largest_difference(new.nets["encoder"].params, first.nets["encoder"].params)
+    > 1e-3
+  )
   assert new.step == 1 and system.batches_per_step == 2
 
 
 def test_updates_one_by_one_are_the_step(trained):
   system, state, batch, (new, _) = trained
-  places = [place for _, place in system.updates]
-  assert places == [0, 1, -1, -1]
-  for i, (update, place) in enumerate(system.updates):
+  updates = system.updates()
+  assert [update.batch for update in updates] == [0, 1, 1, 1]
+  for i, (update, place) in enumerate(updates):
     real = jax.tree.map(lambda x, place=place: x[place], batch)
     key = jax.random.fold_in(jax.random.key(1), i)
     state, _ = jax.jit(update)(state, real, key)
@@ -209,7 +223,7 @@ def test_devices_do_not_change_the_update():
   states, rows = [], []
   for num_devices in 1, 4:
     devices = jax.devices()[:num_devices]
-    system = make(parallel.AXIS)
+    system = make()
     first = start(system)
     state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
     step = parallel.map_step(system.train_step, to_network, devices)
@@ -218,7 +232,7 @@ def test_devices_do_not_change_the_update():
       indices = parallel.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
     states.append(jax.device_get(parallel.local(state)))
-    moved = states[-1].encoder.params, first.encoder.params
+    moved = [x.nets["encoder"].params for x in (states[-1], first)]
     assert largest_difference(*moved) > 1e-3
     rows.append(jax.device_get(metrics))
   assert largest_difference(*states) < 1e-5

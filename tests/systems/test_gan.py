@@ -1,6 +1,5 @@
 """The gan system: who moves when, by how much, on how many devices."""
 
-import dataclasses
 import functools
 
 import jax
@@ -10,8 +9,8 @@ import pytest
 from trees import largest_difference, mix
 
 from ganjax import data, errors, nets, parallel
-from ganjax.objectives import augment, losses, optimizers, penalties
-from ganjax.systems import adversarial, gan
+from ganjax.objectives import augment, latents, losses, optimizers, penalties
+from ganjax.systems.gan import GAN
 
 SHAPE = (16, 16, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (40, *SHAPE), np.uint8)
@@ -23,24 +22,22 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(net="mlp", axis_name=None, loss=None, **options):
+def make(net="mlp", loss=None, **options):
   judge = dict(norm="spectral") if net == "spectral" else {}
   get = functools.partial(
     nets.get,
     net.replace("spectral", "dcgan"),
     image_shape=SHAPE,
-    axis_name=axis_name,
     **SMALL[net],
   )
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  return gan.make(
-    get(role="generator"),
-    get(role="discriminator", **judge),
-    loss or losses.get("non_saturating"),
-    sgd,
-    sgd,
+  return GAN(
+    generator=get(role="generator"),
+    discriminator=get(role="discriminator", **judge),
+    loss=loss or losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
     z_dim=4,
-    axis_name=axis_name,
     **options,
   )
 
@@ -90,7 +87,6 @@ def test_devices_do_not_change_the_update(net, num_d_steps, options):
     devices = jax.devices()[:num_devices]
     system = make(
       net,
-      parallel.AXIS,
       ema_decay=0.9,
       d_steps_per_g_step=num_d_steps,
       **options,
@@ -112,14 +108,14 @@ def test_devices_do_not_change_the_update(net, num_d_steps, options):
 
 
 def test_one_mapped_device_equals_plain_jit():
-  plain, mapped = make("dcgan"), make("dcgan", parallel.AXIS)
-  step = parallel.map_step(mapped.train_step, to_network, jax.devices()[:1])
+  system = make("dcgan")
+  step = parallel.map_step(system.train_step, to_network, jax.devices()[:1])
   indices = np.arange(8, dtype=np.int32)[None, None]
   got, _ = step(
-    start(mapped), data.Arrays(IMAGES), indices, jax.random.key(1), 5
+    start(system), data.Arrays(IMAGES), indices, jax.random.key(1), 5
   )
   key = jax.random.fold_in(jax.random.key(1), 5)
-  expected, _ = jax.jit(plain.train_step)(start(plain), batch(), key)
+  expected, _ = jax.jit(system.train_step)(start(system), batch(), key)
   assert largest_difference(jax.device_get(got), expected) < 1e-6
 
 
@@ -127,33 +123,37 @@ def test_each_step_moves_its_own_player_only():
   system = make("dcgan", ema_decay=0.5)
   state, key = start(system), jax.random.key(0)
   real = jax.tree.map(lambda x: x[0], batch())
-  parts = system.init.args[0]  # pyright: ignore
-  d_step = jax.jit(functools.partial(adversarial.d_step, parts))
-  g_step = jax.jit(functools.partial(adversarial.g_step, parts))
-  discriminator, _, _ = d_step(state, real, key)
-  generator, _, _ = g_step(state, real, key)
-  assert largest_difference(discriminator, state.discriminator) > 0
+  after_d, _ = jax.jit(system.discriminator_step)(state, real, key)
+  after_g, _ = jax.jit(system.generator_step)(state, real, key)
+  generator = after_g.generator
+  assert largest_difference(after_d.discriminator, state.discriminator) > 0
+  assert largest_difference(after_d.generator, state.generator) == 0
   assert largest_difference(generator, state.generator) > 0
+  assert largest_difference(after_g.discriminator, state.discriminator) == 0
   new, _ = jax.jit(system.train_step)(state, batch(), key)
   assert new.step == 1
   # Batch statistics belong to their player, too.
   assert largest_difference(new.generator.stats, generator.stats) > 0
 
 
-def test_fresh_noise_for_each_update():
+def test_fresh_noise_for_each_update(monkeypatch):
   """D and G of one iteration see different z, and so do its two D steps."""
   seen = []
-  system = make("mlp", d_steps_per_g_step=2)
-  parts = system.init.args[0]  # pyright: ignore
 
-  def draw(key):
+  def watched(key, z_dim, truncation=None):
     jax.debug.callback(
       lambda x: seen.append(tuple(x.tolist())), jax.random.key_data(key)
     )
-    return parts.draw_z(key)
+    return latents.normal(key, z_dim, truncation)
 
-  step = gan.make_train_step(parts._replace(draw_z=draw), 2, False)
-  state, _ = jax.jit(step)(start(system), batch(2, 4), jax.random.key(0))
+  monkeypatch.setitem(latents.LATENTS, "watched", watched)
+  system = make("mlp", d_steps_per_g_step=2, latent="watched")
+  state = start(system)
+  jax.block_until_ready(state)
+  jax.effects_barrier()
+  seen.clear()
+  step = jax.jit(system.train_step)
+  state, _ = step(state, batch(2, 4), jax.random.key(0))
   jax.block_until_ready(state)
   jax.effects_barrier()
   assert len(set(seen)) == len(seen) == 3 * 4
@@ -164,13 +164,12 @@ def test_simultaneous_players_share_fakes_and_masks():
   loss = losses.get("wasserstein")
   # D's loss is f - r and G's -f: with r's share removed they are opposite.
   fake_only = loss._replace(discriminator=lambda real, fake: fake.mean())
-  system = make("mlp", simultaneous=True)
-  parts = system.init.args[0]._replace(loss=fake_only)  # pyright: ignore
-  step = gan.make_train_step(parts, 1, True)
-  _, metrics = jax.jit(step)(start(system), batch(), jax.random.key(3))
+  system = make("mlp", loss=fake_only, simultaneous=True)
+  step = jax.jit(system.train_step)
+  _, metrics = step(start(system), batch(), jax.random.key(3))
   assert metrics["d_loss"] == -metrics["g_loss"] != 0
-  step = gan.make_train_step(parts, 1, False)
-  _, metrics = jax.jit(step)(start(system), batch(), jax.random.key(3))
+  step = jax.jit(make("mlp", loss=fake_only).train_step)
+  _, metrics = step(start(system), batch(), jax.random.key(3))
   assert metrics["d_loss"] != -metrics["g_loss"]
 
 
@@ -181,13 +180,11 @@ def test_ema_averages_parameters_and_statistics():
   # Step 0: decay min(.5, 1 / 10), so the average is .1 old + .9 new.
   for name in "params", "stats":
     mixed = mix(0.1, getattr(old.generator, name), getattr(new.generator, name))
-    assert largest_difference(getattr(new.ema, name), mixed) < 1e-6
+    assert largest_difference(getattr(new.ema["generator"], name), mixed) < 1e-6
   draw = functools.partial(system.sample, key=jax.random.key(1), n=3)
   draw, own = jax.jit(draw), jax.jit(functools.partial(draw, ema=False))
   assert largest_difference(draw(new), own(new)) > 0
-  live = dataclasses.replace(
-    new, ema=type(new.ema)(new.generator.params, new.generator.stats)
-  )
+  live = new.replace(ema={"generator": new.generator})
   assert largest_difference(draw(live), own(new)) == 0
 
 
@@ -205,7 +202,7 @@ def test_mistakes_are_named():
 
 def test_the_step_compiles_once():
   """What comes out of a step goes in again without a second compilation."""
-  system = make("mlp", parallel.AXIS, ema_decay=0.9)
+  system = make("mlp", ema_decay=0.9)
   devices = jax.devices()[:1]
   state, arrays = parallel.replicate(
     (start(system), data.Arrays(IMAGES)), devices

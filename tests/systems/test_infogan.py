@@ -12,10 +12,12 @@ from trees import difference, largest_difference, scaled
 
 from ganjax import data, errors, nets, parallel
 from ganjax.nets import norms
-from ganjax.objectives import losses, optimizers
+from ganjax.nets.judged import Judged
+from ganjax.objectives import latents, losses, optimizers
 from ganjax.runs import configs, report
 from ganjax.runs import run as runs
-from ganjax.systems import features, gan, infogan
+from ganjax.systems import infogan
+from ganjax.systems.gan import GAN
 from ganjax.training import train
 
 SIZES = 4, 3, 2  # Of noise, category and codes.
@@ -23,27 +25,43 @@ POINTS = np.random.RandomState(0).normal(size=(40, 2)).astype(np.float32)
 
 
 class Net(nn.Module):
-  """Points `[n, 2]` or logits `[n]`, with batch norm if there are devices."""
+  """Points `[n, 2]` or logits `[n]`, with batch norm if that is wanted."""
 
   outputs: int
-  axis_name: str | None = None
+  batch_norm: bool = False
 
   @nn.compact
   def __call__(self, x, labels=None, train=True):
     del labels
     x = nn.Dense(5)(x)
-    if self.axis_name:
-      x = norms.batch_norm(train, self.axis_name)(x)
-    x = nn.Dense(self.outputs)(jnp.tanh(x))
-    return x[:, 0] if self.outputs == 1 else x
+    if self.batch_norm:
+      x = norms.batch_norm(train)(x)
+    features = jnp.tanh(x)
+    x = nn.Dense(self.outputs)(features)
+    return Judged(x[:, 0], features) if self.outputs == 1 else x
 
 
-def make(axis_name=None, rate=1.0, optimizer="sgd", **options) -> Any:
-  how = dict(z_dim=9, num_categories=3, num_codes=2, axis_name=axis_name)
-  players: Any = Net(2, axis_name), Net(1, axis_name)
+def make(
+  batch_norm=False, rate=1.0, optimizer="sgd", kind=infogan.InfoGAN, **options
+) -> Any:
+  if kind is infogan.InfoGAN:
+    options = {"z_dim": 9, "num_categories": 3, "num_codes": 2, **options}
   rule = optimizers.get(optimizer, learning_rate=rate)
-  loss = losses.get("non_saturating")
-  return infogan.make(*players, loss, rule, rule, **{**how, **options})
+  return kind(
+    generator=Net(2, batch_norm),
+    discriminator=Net(1, batch_norm),
+    loss=losses.get("non_saturating"),
+    g_opt=rule,
+    d_opt=rule,
+    **options,
+  )
+
+
+class Silent(infogan.InfoGAN):
+  """An InfoGAN whose Q says nothing: the plain game from the same latents."""
+
+  def more_terms(self, *_):
+    return {}
 
 
 def start(system):
@@ -133,8 +151,8 @@ def steps() -> Any:
 def gradients(first, state, player: str, at: int):
   """Returns the gradient of Q's loss in D's update (0) or in G's (1)."""
   key = jax.random.fold_in(jax.random.key(1), at)
-  z_keys = parallel.example_keys(jax.random.split(key, 5)[0], 8, None)
-  z = jax.jit(jax.vmap(make().init.args[0].draw_z))(z_keys)
+  z_keys = parallel.example_keys(jax.random.split(key, 5)[0], 8)
+  z = jax.jit(jax.vmap(make().sample_one_z))(z_keys)
   d, g = state.discriminator.params, first.generator.params
 
   def q_loss(params):
@@ -167,10 +185,10 @@ def test_q_moves_g_by_its_gradient(steps):
   """G's update comes after D's, so the game alone has to be known, too."""
   first, _, (informed, _) = steps
   batch, key = data.Arrays(POINTS[:8]), jax.random.key(1)
-  parts = make().init.args[0]._replace(recogniser=None)
-  state = first.replace(discriminator=informed.discriminator)
-  g_update = gan.make_updates(parts, 1)[-1][0]
-  alone, _ = jax.jit(g_update)(state, batch, jax.random.fold_in(key, 1))
+  state = first.replace_nets(discriminator=informed.discriminator)
+  silent = make(kind=Silent, z_dim=9, num_categories=3, num_codes=2)
+  g_update = jax.jit(silent.generator_step)
+  alone, _ = g_update(state, batch, jax.random.fold_in(key, 1))
   gradient = gradients(first, informed, "generator", 1)
   moved = difference(alone.generator.params, informed.generator.params)
   expected = scaled(0.7, gradient)
@@ -178,11 +196,16 @@ def test_q_moves_g_by_its_gradient(steps):
   assert largest_difference(moved, scaled(0, moved)) > 1e-3
 
 
-def test_without_weight_it_is_the_plain_gan(steps):
+def test_without_weight_it_is_the_plain_gan(steps, monkeypatch):
   """Bit for bit, from the same key and the same latents."""
   first, (got, metrics), _ = steps
-  parts = make().init.args[0]._replace(recogniser=None)
-  plain = gan.assemble(parts)
+  # A plain GAN, whose z are drawn as InfoGAN's are.
+  monkeypatch.setitem(
+    latents.LATENTS,
+    "informed",
+    lambda key, z_dim, truncation=None: make().sample_one_z(key, truncation),
+  )
+  plain = make(kind=GAN, z_dim=9, latent="informed")
   state = start(plain)
   batch = data.Arrays(POINTS[None, :8])
   for moment in (first, got):
@@ -287,13 +310,16 @@ def test_it_is_one_flag_away(changes):
 
 
 def test_the_features_are_those_of_fakes():
-  """D sees reals first, and both within `judge_both`."""
-
-  def judge_both(real, fake):
-    return [nn.Dense(1).init(jax.random.key(0), x) for x in (real, fake)]
-
-  _, seen = features.watch(judge_both, jnp.zeros((2, 3)), jnp.ones((2, 3)))
-  assert (seen == 1).all()
+  """Q guesses of fakes alone, whatever D makes of reals."""
+  system = make()
+  params = start(system).discriminator.params
+  z = system.latents(jax.random.key(0), 4)
+  of_fakes = Judged(jnp.zeros(4), jnp.ones((4, 5)))
+  guesses = [
+    system.more_terms(params, Judged(jnp.zeros(4), seen), of_fakes, z, None)
+    for seen in (jnp.zeros((4, 5)), 7 * jnp.ones((4, 5)))
+  ]
+  assert largest_difference(*guesses) == 0
 
 
 def test_mistakes_are_named():
@@ -302,8 +328,13 @@ def test_mistakes_are_named():
       make(**sizes)
   get = functools.partial(nets.get, "dcgan", image_shape=(8, 8, 1), width=2)
   sgd, loss = optimizers.get("sgd", learning_rate=1.0), losses.get("hinge")
-  packs = get(role="generator"), get(role="discriminator", pack=2)
-  system = infogan.make(*packs, loss, sgd, sgd)
+  system = infogan.InfoGAN(
+    generator=get(role="generator"),
+    discriminator=get(role="discriminator", pack=2),
+    loss=loss,
+    g_opt=sgd,
+    d_opt=sgd,
+  )
   images = data.Arrays(jnp.zeros((4, 8, 8, 1)))
   state = jax.eval_shape(system.init, jax.random.key(0), images)
   batch = data.Arrays(jnp.zeros((1, 4, 8, 8, 1)))

@@ -14,7 +14,8 @@ from ganjax import data, errors, nets, parallel
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
-from ganjax.systems import completion, inpainting
+from ganjax.systems.inpainting import Inpainting
+from ganjax.systems.masks import MASKS
 from ganjax.training import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -28,22 +29,19 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(axis_name=None, net="dcgan", shape=SHAPE, loss=None, **options) -> Any:
+def make(net="dcgan", shape=SHAPE, loss=None, **options) -> Any:
   sizes = dict(dcgan=WIDTH, mlp=dict(hidden=(8,)))[net]
-  get = functools.partial(
-    nets.get, net, image_shape=shape, axis_name=axis_name, **sizes
-  )
+  get = functools.partial(nets.get, net, image_shape=shape, **sizes)
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  return inpainting.make(
-    get(role="encoder"),
-    get(role="decoder"),
-    get(role="discriminator"),
-    loss or losses.get("non_saturating"),
-    sgd,
-    sgd,
+  return Inpainting(
+    encoder=get(role="encoder"),
+    decoder=get(role="decoder"),
+    discriminator=get(role="discriminator"),
+    loss=loss or losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
     z_dim=3,
     code_dim=5,
-    axis_name=axis_name,
     **options,
   )
 
@@ -53,14 +51,9 @@ def start(system):
   return jax.jit(system.init)(jax.random.key(0), arrays)
 
 
-def parts_of(system):
-  """Returns the parts on one device."""
-  return system.sample.args[0]
-
-
 def masks(kind, n=64, size=(5, 4)):
   keys = jax.random.split(jax.random.key(0), n)
-  draw = functools.partial(completion.MASKS[kind], size=size)
+  draw = functools.partial(MASKS[kind], size=size)
   return np.asarray(jax.jit(jax.vmap(draw))(keys))
 
 
@@ -129,8 +122,7 @@ def test_what_is_missing_is_not_looked_at():
   known = rng.rand(8, 8, 8, 1) > 0.5
   hidden = np.where(known, images, rng.rand(*images.shape).astype("f"))
   complete = functools.partial(
-    completion.complete,
-    parts_of(system),
+    system.complete,
     state,
     masks=known.astype(np.float32),
     key=jax.random.key(0),
@@ -141,10 +133,10 @@ def test_what_is_missing_is_not_looked_at():
   nothing = np.zeros((2, 8, 8, 1), np.float32)
   half = nothing.copy()
   half[:, :, 4:] = 1
-  parts, g = parts_of(system), completion.nets_of(state, False)
+  g = system.drawn_nets(state, ema=False)
   black, z = np.zeros((2, *SHAPE), np.float32), np.zeros((2, 3), np.float32)
   first, second = (
-    completion.fill(parts, g, black, mask, z)[0] for mask in (nothing, half)
+    system.fill(g, black, mask, z)[0] for mask in (nothing, half)
   )
   assert largest_difference(first[:, :, :4], second[:, :, :4]) > 1e-4
 
@@ -161,8 +153,8 @@ def test_reconstructions_fill_the_left_half():
   np.testing.assert_allclose(turned[::-1], rebuilt, atol=1e-6)
   mask = np.ones((6, 8, 8, 1), np.float32)
   mask[:, :, :4] = 0
-  nets_ = completion.nets_of(state, True)
-  fill = jax.jit(functools.partial(completion.fill, parts_of(system)))
+  nets_ = system.drawn_nets(state, ema=True)
+  fill = jax.jit(system.fill)
   expected, _ = fill(nets_, images, mask, jnp.zeros((6, 3)))
   np.testing.assert_allclose(rebuilt, expected, atol=1e-6)
 
@@ -175,10 +167,10 @@ def test_the_error_is_of_missing_pixels_and_of_each_image_alike():
   completed[0, 0, 0] = 3, 1  # Missing: 1 pixel, |.| 2 and square 5 on average.
   completed[1, 0, :, 0] = 2  # Missing: 4 pixels, |.| 1 and square 2.
   for distance, value in (("l1", 1.5), ("l2", 3.5)):
-    parts = parts_of(make(distance=distance))
-    error = inpainting.missing_error(parts, completed, images, masks)
+    system = make(distance=distance)
+    error = system.missing_error(completed, images, masks)
     np.testing.assert_allclose(error, value, rtol=1e-6)
-  nothing = inpainting.missing_error(parts, images, images, np.ones_like(masks))
+  nothing = system.missing_error(images, images, np.ones_like(masks))
   assert nothing == 0
 
 
@@ -189,7 +181,7 @@ def test_devices_do_not_change_the_update():
   found = []
   for num_devices in 1, 4:
     devices = jax.devices()[:num_devices]
-    system = make(parallel.AXIS, ema_decay=0.9, d_steps_per_g_step=2, loss=loss)
+    system = make(ema_decay=0.9, d_steps_per_g_step=2, loss=loss)
     k, first = system.batches_per_step, start(system)
     assert k == 2
     state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
@@ -201,7 +193,7 @@ def test_devices_do_not_change_the_update():
     found.append(jax.device_get((parallel.local(state), metrics)))
     assert found[-1][0].step == 2
     for name in system.networks:
-      moved = getattr(found[-1][0], name), getattr(first, name)
+      moved = found[-1][0].nets[name], first.nets[name]
       assert largest_difference(*moved) > 1e-3, name
   assert largest_difference(found[0], found[1]) < 1e-5
   assert largest_difference(found[0][0].memory, first.memory) == 0
@@ -212,13 +204,11 @@ def test_the_weight_of_the_error_is_in_the_gradient():
   real = to_network(data.Arrays(jnp.asarray(IMAGES[:8])))
   loss = losses.get("wasserstein")
   loss = loss._replace(generator=lambda real, fake: 0.0 * fake.mean())
-  system = make(net="mlp", loss=loss)
-  parts, state = system.init.args[0], start(system)
+  state = start(make(net="mlp", loss=loss))
 
-  @jax.jit
   def measure(weight):
-    heavy = parts._replace(reconstruction_weight=weight)
-    return inpainting.g_step(heavy, state, real, jax.random.key(2))[1]
+    system = make(net="mlp", loss=loss, reconstruction_weight=weight)
+    return jax.jit(system.generator_step)(state, real, jax.random.key(2))[1]
 
   nothing, one, three = (measure(weight) for weight in (0.0, 1.0, 3.0))
   assert one["reconstruction_loss"] > 0 == one["g_loss"]
@@ -277,9 +267,7 @@ def test_a_run_resumes_and_gives_the_same(tmp_path):
 
 def test_mistakes_are_named():
   system = make(net="mlp")
-  complete = functools.partial(
-    completion.complete, parts_of(system), start(system)
-  )
+  complete = functools.partial(system.complete, start(system))
   images = jnp.zeros((2, *SHAPE))
   for shape in (2, 8, 8, 2), (2, 8, 8), (1, 8, 8, 1):
     with pytest.raises(errors.UserError, match=r"must be \[2, 8, 8, 1\]"):

@@ -13,7 +13,7 @@ from trees import largest_difference
 
 from ganjax import data, nets
 from ganjax.objectives import divergences, losses, penalties, relativism
-from ganjax.systems import gan
+from ganjax.systems.gan import GAN
 
 SHAPE = (8, 8, 1)
 N = 4
@@ -51,13 +51,13 @@ def any_loss(index):
 
 def make(net, penalty, index, d_rate, g_rate):
   get = lambda role: nets.get(net, role, SHAPE, **NETS[net][role])
-  return gan.make(
-    get("generator"),
-    get("discriminator"),
-    any_loss(index),
-    optax.sgd(g_rate),
-    optax.sgd(d_rate),
-    {penalty: penalties.get(penalty)} if penalty else {},
+  return GAN(
+    generator=get("generator"),
+    discriminator=get("discriminator"),
+    loss=any_loss(index),
+    g_opt=optax.sgd(g_rate),
+    d_opt=optax.sgd(d_rate),
+    penalties={penalty: penalties.get(penalty)} if penalty else {},
     z_dim=3,
   )
 

@@ -15,8 +15,9 @@ from ganjax.nets import norms
 from ganjax.objectives import latents, losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
-from ganjax.systems import gan, refinements
-from ganjax.systems.refinements import LatentStep
+from ganjax.systems import logan, top_k
+from ganjax.systems.gan import GAN
+from ganjax.systems.logan import LatentStep
 
 LOGITS = jnp.array([1.0, -2.0, 3.0, 0.0])
 REAL = jnp.array([0.5, 2.0, -1.0, 4.0])
@@ -31,19 +32,19 @@ def half(step):
 
 
 def test_the_best_of_four_by_hand():
-  best = refinements.best(half, LOGITS, 0)
+  best = top_k.best(half, LOGITS, 0)
   assert best.tolist() == [3, 3, 1, 1]
   # Of three the first place is left over.
-  three = refinements.best(lambda step: 0.75, LOGITS, 0)
+  three = top_k.best(lambda step: 0.75, LOGITS, 0)
   assert three.tolist() == [3, 3, 1, 0]
-  assert refinements.best(lambda step: 0.01, LOGITS, 0).tolist() == [3] * 4
-  assert refinements.best(None, LOGITS, 0) is LOGITS
+  assert top_k.best(lambda step: 0.01, LOGITS, 0).tolist() == [3] * 4
+  assert top_k.best(None, LOGITS, 0) is LOGITS
 
 
 def test_a_generator_is_told_of_the_best_alone():
   """Its gradient is that of the mean over the k, and 0 elsewhere."""
   loss = losses.get("non_saturating")
-  of_best = lambda x: loss.generator(REAL, refinements.best(half, x, 0))
+  of_best = lambda x: loss.generator(REAL, top_k.best(half, x, 0))
   value, grad = jax.value_and_grad(of_best)(LOGITS)
   np.testing.assert_allclose(value, np.log1p(np.exp([-3.0, -1])).mean(), 1e-6)
   pull = lambda x: -1 / (1 + np.exp(x)) / 2
@@ -52,7 +53,7 @@ def test_a_generator_is_told_of_the_best_alone():
 
 def test_relativistic_losses_compare_the_best_with_all_reals():
   """Least squares, target 1, of fakes (3, 3, 1, 1) and reals of mean 11/8."""
-  best, real = refinements.best(half, LOGITS, 0), np.array(REAL)
+  best, real = top_k.best(half, LOGITS, 0), np.array(REAL)
   fake = np.array([3.0, 3, 1, 1])
   pairs = np.square(fake - real - 1).mean()
   loss = losses.get("least_squares", relativism="pairing")
@@ -64,18 +65,18 @@ def test_relativistic_losses_compare_the_best_with_all_reals():
 
 
 def test_the_share_falls_by_the_same_factor():
-  share: Any = refinements.share_schedule(0.25, 4)
+  share: Any = top_k.share_schedule(0.25, 4)
   got = [float(share(step)) for step in (0, 1, 2, 3, 4, 9)]
   expected = [1, 0.5**0.5, 0.5, 0.5**1.5, 0.25, 0.25]
   np.testing.assert_allclose(got, expected, rtol=1e-6)
   counts = [
-    len(np.unique(refinements.best(share, jnp.arange(64.0), step)))
+    len(np.unique(top_k.best(share, jnp.arange(64.0), step)))
     for step in range(6)
   ]
   assert counts == [64, 45, 32, 23, 16, 16]
-  at_once: Any = refinements.share_schedule(0.25, 0)
+  at_once: Any = top_k.share_schedule(0.25, 0)
   assert at_once(0) == 0.25
-  assert refinements.share_schedule(1.0, 5) is None
+  assert top_k.share_schedule(1.0, 5) is None
 
 
 # The step of z.
@@ -109,14 +110,14 @@ def test_the_longest_step():
 
 
 def test_only_bounded_latents_are_clipped():
-  make = functools.partial(refinements.latent_step, 0.9, 5.0, 300.0)
+  make = functools.partial(logan.latent_step, 0.9, 5.0, 300.0)
   assert make("normal") == (0.9, 5.0, 300.0, None)
   clipped: Any = make("uniform")
   draw = functools.partial(latents.uniform, z_dim=1000)
   largest = jnp.abs(draw(jax.random.key(0))).max()
   np.testing.assert_allclose(clipped.bound, largest, rtol=0.01)
   assert clipped.bound >= largest
-  assert refinements.latent_step(0.0, 5.0, 300.0, "normal") is None
+  assert logan.latent_step(0.0, 5.0, 300.0, "normal") is None
 
 
 class Scale(nn.Module):
@@ -140,9 +141,15 @@ SIZE, DAMPING, WEIGHT = 0.8, 0.6, 1.5
 def scalars(**options) -> Any:
   """Returns a system of D(x) = v x and G(z) = w z, a state and points."""
   sgd = optimizers.get("sgd", learning_rate=1.0)
-  players: Any = Scale(W), Scale(V, squeeze=True)
-  loss = losses.get("wasserstein")
-  system = gan.make(*players, loss, sgd, sgd, z_dim=1, **options)
+  system = GAN(
+    generator=Scale(W),
+    discriminator=Scale(V, squeeze=True),
+    loss=losses.get("wasserstein"),
+    g_opt=sgd,
+    d_opt=sgd,
+    z_dim=1,
+    **options,
+  )
   points = jnp.linspace(-1, 2, 8)[:, None]
   state = system.init(jax.random.key(0), data.Arrays(points))
   return system, state, points
@@ -157,8 +164,8 @@ def test_gradients_go_through_the_step():
   step = jax.jit(system.train_step)
   new, metrics = step(state, data.Arrays(points[None]), key)
   z_key, *_ = jax.random.split(key, 5)
-  z_keys = parallel.example_keys(z_key, 8, None)
-  z = np.float64(jax.vmap(system.init.args[0].draw_z)(z_keys))[:, 0]
+  z_keys = parallel.example_keys(z_key, 8)
+  z = np.float64(jax.vmap(system.sample_one_z)(z_keys))[:, 0]
 
   def shift(v, w):
     return SIZE * v * w / (DAMPING + (v * w) ** 2)
@@ -190,8 +197,8 @@ def test_top_k_in_an_update():
   key = jax.random.key(1)
   step = jax.jit(system.train_step)
   new, metrics = step(state, data.Arrays(points[None]), key)
-  z_keys = parallel.example_keys(jax.random.split(key, 5)[0], 8, None)
-  z = np.sort(jax.vmap(system.init.args[0].draw_z)(z_keys)[:, 0])
+  z_keys = parallel.example_keys(jax.random.split(key, 5)[0], 8)
+  z = np.sort(jax.vmap(system.sample_one_z)(z_keys)[:, 0])
   moved = new.generator.params["a"][0, 0] - W
   np.testing.assert_allclose(moved, V * z[-2:].mean(), rtol=1e-5)
   np.testing.assert_allclose(metrics["g_loss"], -V * W * z[-2:].mean(), 1e-5)
@@ -217,12 +224,11 @@ class Net(nn.Module):
   """Points `[n, 2]` or logits `[n]` by way of batch norm."""
 
   outputs: int
-  axis_name: str | None = parallel.AXIS
 
   @nn.compact
   def __call__(self, x, labels=None, train=True):
     del labels
-    x = norms.batch_norm(train, self.axis_name)(nn.Dense(5)(x))
+    x = norms.batch_norm(train)(nn.Dense(5)(x))
     x = nn.Dense(self.outputs)(jnp.tanh(x))
     return x[:, 0] if self.outputs == 1 else x
 
@@ -235,9 +241,16 @@ def test_devices_do_not_change_the_update():
   """Both at once, with batch norm and noise; SGD shows a wrong scale."""
   sgd = optimizers.get("sgd", learning_rate=0.1)
   how: Any = dict(top_k=0.4, top_k_steps=2, latent_step=0.9, latent_weight=3.0)
-  how |= dict(latent_damping=0.5, instance_noise=0.1, axis_name=parallel.AXIS)
-  loss, players = losses.get("non_saturating"), (Net(2), Net(1))
-  system = gan.make(*players, loss, sgd, sgd, z_dim=3, **how)
+  how |= dict(latent_damping=0.5, instance_noise=0.1)
+  system = GAN(
+    generator=Net(2),
+    discriminator=Net(1),
+    loss=losses.get("non_saturating"),
+    g_opt=sgd,
+    d_opt=sgd,
+    z_dim=3,
+    **how,
+  )
   states, rows = [], []
   for num_devices in 1, 4:
     devices = jax.devices()[:num_devices]

@@ -19,7 +19,8 @@ from ganjax.objectives import latents, losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.runs.sampler import CHUNK, STANDING_SEED, Sampler
-from ganjax.systems import STATISTICS, gan
+from ganjax.systems import STATISTICS
+from ganjax.systems.gan import GAN
 from ganjax.tools import sample as command
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -29,7 +30,6 @@ class Generator(nn.Module):
   """Points 3 + 2 z + label, normalised; counts its passes in `spectral`."""
 
   num_classes: int = 0
-  axis_name: str | None = None
   conditional: bool = True
   norm: bool = False
   dropout: float = 0.0
@@ -43,8 +43,8 @@ class Generator(nn.Module):
     if self.is_mutable_collection("spectral"):
       passes.value += 1
     if self.norm:
-      x = norms.batch_norm(train, self.axis_name)(x)
-    x = layers.Dropout(self.dropout, self.axis_name)(x, train)
+      x = norms.batch_norm(train)(x)
+    x = layers.Dropout(self.dropout)(x, train)
     return x + self.param("bias", nn.initializers.zeros_init(), ())
 
 
@@ -54,21 +54,20 @@ class Discriminator(nn.Module):
     return nn.Dense(1)(images)[:, 0]
 
 
-def make(*, axis_name=None, statistics="running", latent="normal", **fields):
+def make(*, statistics="running", latent="normal", **fields):
   """Returns the system and a state, whose running statistics are 0 and 1."""
-  generator = Generator(axis_name=axis_name, **fields)
+  generator = Generator(**fields)
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  system = gan.make(
-    generator,
-    Discriminator(),
-    losses.get("hinge"),
-    sgd,
-    sgd,
+  system = GAN(
+    generator=generator,
+    discriminator=Discriminator(),
+    loss=losses.get("hinge"),
+    g_opt=sgd,
+    d_opt=sgd,
     z_dim=2,
     latent=latent,
     ema_decay=0.5,
     statistics=statistics,
-    axis_name=axis_name,
   )
   labels = np.zeros(4, np.int32) if generator.num_classes else None
   points = data.Arrays(np.zeros((4, 2), np.float32), labels)
@@ -135,9 +134,8 @@ def normalised(x, mean, var):
   return (x - mean) / np.sqrt(var + 1e-5)
 
 
-@pytest.mark.parametrize("axis_name", [None, parallel.AXIS])
-def test_batch_statistics_are_those_of_a_chunk(axis_name):
-  fields = dict(num_classes=10, norm=True, axis_name=axis_name)
+def test_batch_statistics_are_those_of_a_chunk():
+  fields = dict(num_classes=10, norm=True)
   draw = sampler(statistics="batch", **fields)
   labels = (np.arange(128) % 10)[:, None]
   x = 3 + 2 * np.concatenate([draw_z(0, i) for i in range(2)]) + labels
@@ -356,7 +354,7 @@ def test_samples_that_are_not_finite_are_an_error(bad):
   draw: Any = sampler()
   state = jax.tree.map(lambda x: x, draw.args[0])
   params = {**state.generator.params, "bias": np.float32(bad)}
-  state = state.replace(generator=state.generator.replace(params=params))
+  state = state.replace_nets(generator=state.generator.replace(params=params))
   with pytest.raises(errors.UserError, match="not all finite") as e:
     draw.func(state, 3, ema=False)
   assert "\n" not in str(e.value)

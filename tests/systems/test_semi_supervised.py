@@ -14,6 +14,7 @@ from ganjax.objectives import optimizers
 from ganjax.runs import checkpoint
 from ganjax.runs import run as runs
 from ganjax.systems import adversarial, semi_supervised
+from ganjax.systems.semi_supervised import SemiSupervised
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -24,23 +25,21 @@ LABELS = np.arange(N, dtype=np.int32) % K
 SMALL = {"dcgan": dict(width=4), "mlp": dict(hidden=(8,))}
 
 
-def make(net="mlp", axis_name=None, **options):
+def make(net="mlp", **options):
   get = functools.partial(
     nets.get,
     net,
     image_shape=SHAPE,
     num_classes=options.pop("num_classes", K),
-    axis_name=axis_name,
     **SMALL[net],
   )
   sgd = optimizers.get("sgd", learning_rate=0.1)
   defaults: dict = dict(z_dim=4, num_labeled=8, num_features=5)
-  return semi_supervised.make(
-    get(role="generator"),
-    options.pop("encoder", get(role="encoder")),
-    sgd,
-    sgd,
-    axis_name=axis_name,
+  return SemiSupervised(
+    generator=get(role="generator"),
+    encoder=options.pop("encoder", get(role="encoder")),
+    g_opt=sgd,
+    d_opt=sgd,
     **defaults | options,
   )
 
@@ -87,20 +86,19 @@ def test_the_discriminators_loss_is_that_of_all_classes():
   """Of K + 1 classes with the logit 0 for "fake", written out in NumPy."""
   system = make()
   state, key = start(system), jax.random.key(3)
-  parts = system.init.args[0]  # pyright: ignore
   seen = []
 
-  def judge(parts, state, net, images, labels, key, iterate=False):
+  def judge(system, state, net, images, labels, key, iterate=False):
     note = lambda shown: seen.append(np.asarray(shown))
     jax.debug.callback(note, images, ordered=True)
-    return adversarial_judge(parts, state, net, images, labels, key, iterate)
+    return plain_judge(system, state, net, images, labels, key, iterate)
 
-  adversarial_judge = adversarial.judge
+  plain_judge = SemiSupervised.judge
   real = data.Arrays(IMAGES[:8])
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(adversarial, "judge", judge)
-    step = functools.partial(semi_supervised.d_step, parts, "features")
-    metrics = jax.block_until_ready(jax.jit(step)(state, real, key)[1])
+    patch.setattr(SemiSupervised, "judge", judge)
+    step = jax.jit(system.discriminator_step)
+    metrics = jax.block_until_ready(step(state, real, key)[1])
   jax.effects_barrier()
   labeled, shown, fake = seen
   np.testing.assert_array_equal(shown, IMAGES[:8])
@@ -134,12 +132,10 @@ def test_feature_matching_by_hand(matching):
   """G's loss and the gradient of its output's bias, in NumPy."""
   system = make(matching=matching, latent="normal")
   state, key = start(system), jax.random.key(5)
-  parts = system.init.args[0]  # pyright: ignore
   real = data.Arrays(IMAGES[:8])
-  step = jax.jit(functools.partial(semi_supervised.g_step, parts, matching))
-  new, metrics = step(state, real, key)
-  keys = adversarial.StepKeys(*jax.random.split(key, 5))
-  z = np.asarray(adversarial.draw(parts, real, keys), np.float64)
+  new, metrics = jax.jit(system.generator_step)(state, real, key)
+  keys = adversarial.StepKeys.split(key)
+  z = np.asarray(system.sample_z(keys.z, 8), np.float64)
   g = jax.device_get(state.generator.params)
   hidden = np.maximum(z @ g["Dense_0"]["kernel"] + g["Dense_0"]["bias"], 0)
 
@@ -220,7 +216,7 @@ def test_devices_do_not_change_the_update():
   states = []
   for num_devices in 1, 4:
     devices = jax.devices()[:num_devices]
-    system = make("dcgan", parallel.AXIS, ema_decay=0.9, instance_noise=0.3)
+    system = make("dcgan", ema_decay=0.9, instance_noise=0.3)
     first = start(system)
     state, stored = parallel.replicate((first, arrays()), devices)
     step = parallel.map_step(system.train_step, lambda x: x, devices)
@@ -240,15 +236,17 @@ def test_classes_and_scores_of_images():
   system = make(ema_decay=0.5)
   first = start(system)
   state, _ = jax.jit(system.train_step)(first, batch(), jax.random.key(0))
-  average = state.memory["discriminator"]
+  average = state.ema["discriminator"]
   mixed = mix(0.1, first.discriminator.params, state.discriminator.params)
   assert largest_difference(average.params, mixed) < 1e-6
   for ema, net in ((True, average), (False, state.discriminator)):
     logits, _ = perceptron(net, IMAGES)
-    got = system.classify(state, IMAGES, ema=ema)  # pyright: ignore
+    got = system.class_logits(state, jnp.asarray(IMAGES), ema)
+    if ema:
+      np.testing.assert_array_equal(system.classify(state, IMAGES), got)
     np.testing.assert_allclose(got, logits, rtol=1e-4, atol=1e-5)
   odds = np.exp(logits).sum(1)  # The live network's.
-  got = system.score(state, IMAGES)  # pyright: ignore
+  got = system.score(state, IMAGES)
   np.testing.assert_allclose(got, np.log(odds), rtol=1e-4, atol=1e-5)
   assert system.sample(state, jax.random.key(1), 3).shape == (3, *SHAPE)
 
@@ -288,7 +286,7 @@ def test_mistakes_are_named():
     generator = nets.get("biggan", "generator", (32, 32, 3), num_classes=K)
     encoder = nets.get("mlp", "encoder", (32, 32, 3), num_classes=K)
     sgd = optimizers.get("sgd", learning_rate=0.1)
-    semi_supervised.make(generator, encoder, sgd, sgd)
+    SemiSupervised(generator=generator, encoder=encoder, g_opt=sgd, d_opt=sgd)
   with fails("num_labeled=41 must be 40 or fewer"):
     start(make(num_labeled=41))
   with fails("for 4 classes, this dataset has labels of 0"):

@@ -8,7 +8,8 @@ import pytest
 
 from ganjax import data, errors
 from ganjax.objectives import augment, losses, optimizers, penalties
-from ganjax.systems import adversarial, gan
+from ganjax.systems import adversarial
+from ganjax.systems.gan import GAN
 
 W, B = 0.5, 0.25
 KEY = jax.random.key(1)
@@ -33,7 +34,15 @@ def make(loss="wasserstein", named=None, **options):
   loss = losses.get(loss) if isinstance(loss, str) else loss
   named = {k: penalties.get(k, **v) for k, v in (named or {}).items()}
   sgd = optimizers.get("sgd", learning_rate=1.0)
-  return gan.make(G(), D(), loss, sgd, sgd, named, **options)
+  return GAN(
+    generator=G(),
+    discriminator=D(),
+    loss=loss,
+    g_opt=sgd,
+    d_opt=sgd,
+    penalties=named,
+    **options,
+  )
 
 
 def batches(*images):
@@ -168,12 +177,12 @@ def test_the_controller_follows_d():
 
 def test_instance_noise_on_all_that_d_sees():
   system = make(instance_noise=0.5, instance_noise_steps=10)
-  parts, state = system.init.args[0], begin(system)  # pyright: ignore
-  net = state.discriminator.params, state.discriminator.stats
+  state = begin(system)
 
   def logits(step, images):
     now = state.replace(step=jnp.int32(step))
-    return adversarial.judge(parts, now, net, images, None, KEY)[0]
+    judged, _ = system.judge(now, state.discriminator, images, None, KEY)
+    return judged.logits
 
   blank = jnp.zeros((4000, 1, 1, 1))
   for i, std in ((0, 0.5), (5, 0.25), (10, 0.0), (99, 0.0)):
@@ -182,8 +191,7 @@ def test_instance_noise_on_all_that_d_sees():
     np.testing.assert_allclose(noise.mean(), 0, atol=0.03)
   ones = logits(0, blank + 1) - logits(0, blank)
   np.testing.assert_allclose(ones, W, rtol=1e-5)
-  constant = make(instance_noise=0.5).init.args[0]  # pyright: ignore
-  assert constant.noise_std(99) == 0.5
+  assert adversarial.noise_schedule(0.5, 0)(99) == 0.5
 
 
 def test_augmentations_are_for_images():
@@ -191,4 +199,4 @@ def test_augmentations_are_for_images():
   system = make(augment=augment.AUGMENTATIONS["diffaugment"]())
   state = begin(system)
   with pytest.raises(errors.UserError, match=r"need images .*\[2, 3\]"):
-    adversarial.d_step(system.init.args[0], state, blank, KEY)  # pyright: ignore
+    system.discriminator_step(state, blank, KEY)

@@ -14,6 +14,7 @@ from ganjax import data, errors, nets, parallel
 from ganjax.objectives import optimizers
 from ganjax.runs import configs, report
 from ganjax.systems import vae
+from ganjax.systems.vae import VAE
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -26,17 +27,13 @@ def to_network(arrays):
   return arrays.replace(images=arrays.images / jnp.float32(255))
 
 
-def make(net="mlp", shape=SHAPE, axis_name=None, rate=0.1, **options):
+def make(net="mlp", shape=SHAPE, rate=0.1, **options):
   fields = dict(width=2) if net == "dcgan" else dict(hidden=())
-  get = functools.partial(
-    nets.get, net, image_shape=shape, axis_name=axis_name, **fields
-  )
+  get = functools.partial(nets.get, net, image_shape=shape, **fields)
   sgd = optimizers.get("sgd", learning_rate=rate)
   decoder = get(role="decoder", output="linear")
   encoder = get(role="encoder")
-  return vae.make(
-    encoder, decoder, sgd, axis_name=axis_name, z_dim=2, **options
-  )
+  return VAE(encoder=encoder, decoder=decoder, opt=sgd, z_dim=2, **options)
 
 
 def start(system) -> Any:
@@ -62,18 +59,17 @@ def test_the_kl_term_warms_up():
     )
 
 
-def test_binarized_pixels_are_drawn():
+def test_binarized_pixels_are_drawn(monkeypatch):
   """Both nets see 0 and 1 alone, each pixel in the share of its value."""
-  system = make(binarize=True)
-  state, images = start(system), jnp.full((1, 400, *SHAPE), 0.3)
-  parts = system.score.args[0]
+  images = jnp.full((1, 400, *SHAPE), 0.3)
+  bernoulli = vae.get_likelihood("bernoulli")
 
   def log_of(log_prob):
-    likelihood = parts.likelihood._replace(log_prob=log_prob)
-    step = functools.partial(
-      vae.train_step, parts._replace(likelihood=likelihood)
-    )
-    _, metrics = jax.jit(step)(state, data.Arrays(images), jax.random.key(0))
+    likelihood = bernoulli._replace(log_prob=log_prob)
+    monkeypatch.setattr(vae, "get_likelihood", lambda *_: likelihood)
+    system = make(binarize=True)
+    step = jax.jit(system.train_step)
+    _, metrics = step(start(system), data.Arrays(images), jax.random.key(0))
     return metrics["train_log_likelihood"]
 
   grey = lambda output, x: (x * (1 - x)).sum((1, 2, 3)) + 0 * output.sum()
@@ -90,7 +86,6 @@ def test_devices_do_not_change_the_update():
     devices = jax.devices()[:num_devices]
     system = make(
       "dcgan",
-      axis_name=parallel.AXIS,
       ema_decay=0.9,
       samples_per_image=2,
       binarize=True,
@@ -129,10 +124,11 @@ def test_samples_of_a_trained_one():
     settled = settle(state, key, 6, None, ema, None, 1.0)
     own = draw(state, ema=ema, batch=True)
     np.testing.assert_allclose(draw(settled, ema=ema), own, atol=1e-4)
-    kept = "decoder" if ema else "ema"
-    assert not largest_difference(getattr(settled, kept), getattr(state, kept))
+    before = state.nets["decoder"] if ema else state.ema["decoder"]
+    after = settled.nets["decoder"] if ema else settled.ema["decoder"]
+    assert not largest_difference(before, after)
   # What is asked of single images uses the averages of both networks.
-  real, live = batch().images[0], state.replace(ema=None)
+  real, live = batch().images[0], state.replace(ema={})
   abilities: Any = system.encode, system.reconstruct, system.score
   for ability in map(jax.jit, abilities):
     assert largest_difference(ability(state, real), ability(live, real)) > 1e-6

@@ -14,6 +14,7 @@ from trees import largest_difference, mix
 from ganjax import data, errors, nets, parallel
 from ganjax import state as states
 from ganjax.nets import layers, norms
+from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import report as reports
@@ -41,7 +42,7 @@ class Judge(nn.Module):
     """Maps `[n, 2]` to logits `[n]`."""
     del labels, train
     hidden = nn.Dense(2, name="hidden")(images)
-    return nn.Dense(1, name="head")(hidden)[:, 0]
+    return Judged(nn.Dense(1, name="head")(hidden)[:, 0], hidden)
 
 
 def to_network(arrays):
@@ -53,7 +54,6 @@ class Small(nn.Module):
 
   shape: tuple[int, ...] = ()
   outputs: int = 0
-  axis_name: str | None = None
   dropout: float = 0.0
 
   @nn.compact
@@ -61,23 +61,32 @@ class Small(nn.Module):
     """Maps `[n, ...]` to `[n, outputs]` if there are some, or `[n, *shape]`."""
     del labels
     x = nn.Dense(6)(x.reshape(len(x), -1))
-    x = jnp.tanh(norms.batch_norm(train, self.axis_name)(x))
-    x = layers.Dropout(self.dropout, self.axis_name)(x, train)
+    x = jnp.tanh(norms.batch_norm(train)(x))
+    x = layers.Dropout(self.dropout)(x, train)
     shape = (self.outputs,) if self.outputs else self.shape
-    return nn.Dense(math.prod(shape))(x).reshape(len(x), *shape)
+    output = nn.Dense(math.prod(shape))(x).reshape(len(x), *shape)
+    return output if shape else Judged(output, x)
 
 
-def make(judge: Any = None, axis_name=None, linear=False, **options) -> Any:
+def make(judge: Any = None, linear=False, **options) -> Any:
   """Returns a system of `Small` networks, or of linear ones on two pixels."""
-  players: Any = [Small(axis_name=axis_name), Small(SHAPE, axis_name=axis_name)]
+  players: Any = [Small(), Small(SHAPE)]
   if linear:
     get = functools.partial(nets.get, "mlp", image_shape=(2,), hidden=())
     players = [get("encoder"), get("decoder", output="linear")]
-  judge = judge or Small(axis_name=axis_name, dropout=0.5)
+  judge = judge or Small(dropout=0.5)
   loss = losses.get(**options.pop("loss", dict(name="non_saturating")))
   sgd = optimizers.get("sgd", learning_rate=options.pop("rate", 0.1))
-  players += [judge, loss, sgd, sgd]
-  return vaegan.make(*players, **dict(z_dim=2, axis_name=axis_name) | options)
+  encoder, decoder = players
+  return vaegan.VAEGAN(
+    encoder=encoder,
+    decoder=decoder,
+    discriminator=judge,
+    loss=loss,
+    g_opt=sgd,
+    d_opt=sgd,
+    **{"z_dim": 2, **options},
+  )
 
 
 def start(system, images: Any = IMAGES) -> Any:
@@ -105,12 +114,14 @@ def moved(linear_layer, inputs, slope):
 def test_every_number_of_a_step_by_hand(gamma, monkeypatch):
   """E has no adversarial gradient, D none of the similarity, Dec both."""
   draws = iter([NOISE, PRIOR])
-  monkeypatch.setattr(vaegan, "_normal", lambda *_: jnp.asarray(next(draws)))
+  monkeypatch.setattr(
+    vaegan.VAEGAN, "_normal", lambda *_: jnp.asarray(next(draws))
+  )
   system = make(Judge(), linear=True, z_dim=1, gamma=gamma, rate=1.0)
   state = start(system, X)
-  state = state.replace(
-    encoder=state.encoder.replace(params=dict(output=layer(E))),
-    decoder=state.decoder.replace(params=dict(output=layer(G))),
+  state = state.replace_nets(
+    encoder=state.nets["encoder"].replace(params=dict(output=layer(E))),
+    decoder=state.nets["decoder"].replace(params=dict(output=layer(G))),
     discriminator=state.discriminator.replace(
       params=dict(hidden=layer(HIDDEN), head=layer(HEAD))
     ),
@@ -163,10 +174,10 @@ def test_every_number_of_a_step_by_hand(gamma, monkeypatch):
       head=moved(HEAD, seen, tell),
     ),
   )
-  found = {name: getattr(new, name).params for name in after}
+  found = {name: new.nets[name].params for name in after}
   assert largest_difference(found, after) < 1e-6
   norms = [metrics[f"{letter}_grad_norm"] for letter in "egd"]
-  before = [getattr(state, name).params for name in after]
+  before = [state.nets[name].params for name in after]
   for norm, old, now in zip(norms, before, after.values(), strict=True):
     squares = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), old, now)
     total = sum(jax.tree.leaves(squares))
@@ -181,7 +192,7 @@ def test_equal_images_have_equal_features():
   system = make(judge, linear=True, z_dim=1)
   state = start(system, X)
   grey = dict(output=layer((np.zeros((1, 2)), np.array([0.4, 0.7]))))
-  state = state.replace(decoder=state.decoder.replace(params=grey))
+  state = state.replace_nets(decoder=state.nets["decoder"].replace(params=grey))
   images = jnp.broadcast_to(jnp.array([0.4, 0.7]), (1, 8, 2))
   step = jax.jit(system.train_step)
   _, metrics = step(state, data.Arrays(images), jax.random.key(0))
@@ -197,7 +208,7 @@ def test_devices_do_not_change_the_update():
   for num_devices in 1, 2:
     devices = jax.devices()[:num_devices]
     loss = dict(name="hinge", relativism="average")  # Of the whole batch.
-    system = make(axis_name=parallel.AXIS, loss=loss, ema_decay=0.9)
+    system = make(loss=loss, ema_decay=0.9)
     first = start(system)
     state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
     step = parallel.map_step(system.train_step, to_network, devices)
@@ -207,7 +218,7 @@ def test_devices_do_not_change_the_update():
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
     after.append(jax.device_get((parallel.local(state), metrics)))
     for name in "encoder", "decoder", "discriminator":
-      new, old = (getattr(s, name).params for s in (after[-1][0], first))
+      new, old = (s.nets[name].params for s in (after[-1][0], first))
       assert largest_difference(new, old) > 1e-4, name
   assert largest_difference(*(state for state, _ in after)) < 1e-5
   one, two = (metrics for _, metrics in after)
@@ -229,7 +240,8 @@ def test_what_a_trained_one_can_do():
   def abilities(state):
     average, z = state.ema, system.encode(state, real)
     codes = [
-      apply("encoder", x, real) for x in (average["encoder"], state.encoder)
+      apply("encoder", x, real)
+      for x in (average["encoder"], state.nets["encoder"])
     ]
     settled = system.settle(state, key, 6, None, True, None, 1.0)
     same = dict(
@@ -241,7 +253,7 @@ def test_what_a_trained_one_can_do():
       rebuilt=(system.reconstruct(state, real), system.decode(state, z)),
       score=(
         system.score(state, real),
-        apply("discriminator", state.discriminator, real),
+        apply("discriminator", state.discriminator, real).logits,
       ),
       # Settled on these samples alone, running statistics are theirs.
       drawn=(
@@ -258,7 +270,7 @@ def test_what_a_trained_one_can_do():
   for name, (found, expected) in same.items():
     np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
   for name, average in state.ema.items():  # At first so much of the past: .1.
-    old, now = (getattr(x, name).params for x in (before, state))
+    old, now = (x.nets[name].params for x in (before, state))
     expected = mix(0.1, old, now)
     assert largest_difference(average.params, expected) < 1e-6, name
   assert same["drawn"][0].shape == (6, *SHAPE)

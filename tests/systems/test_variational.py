@@ -1,6 +1,5 @@
 """The VAE's terms, and its bounds and gradients where they are known."""
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 from scipy import integrate, stats
 
 from ganjax import data, errors, nets
-from ganjax import state as states
 from ganjax.objectives import optimizers
-from ganjax.systems import vae, variational
+from ganjax.state import NetState, State
+from ganjax.systems import vae
 
 # What scipy's types say of frozen distributions is not so.
 norm: Any = stats.norm
@@ -25,7 +24,8 @@ def make(shape, **options: Any):
   get = functools.partial(nets.get, "mlp", image_shape=shape, hidden=())
   sgd = optimizers.get("sgd", learning_rate=1.0)
   decoder = get(role="decoder", output="linear")
-  return vae.make(get(role="encoder"), decoder, sgd, **options)
+  encoder = get(role="encoder")
+  return vae.VAE(encoder=encoder, decoder=decoder, opt=sgd, **options)
 
 
 @pytest.mark.parametrize(("mean", "var"), [(0.0, 1.0), (1.5, 0.3), (-0.4, 2.5)])
@@ -35,12 +35,10 @@ def test_kl_is_the_integral(mean, var):
     lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -12, 12
   )
   log_var = np.log(var)
-  one = variational.kl_divergence(
-    jnp.array([[mean, 0.0]]), jnp.array([[log_var, 0.0]])
-  )
+  one = vae.kl_divergence(jnp.array([[mean, 0.0]]), jnp.array([[log_var, 0.0]]))
   np.testing.assert_allclose(one, [expected], atol=1e-6)
   # The units of z add up; each image has its own.
-  three = variational.kl_divergence(
+  three = vae.kl_divergence(
     jnp.array([[mean] * 3, [0.0] * 3]), jnp.array([[log_var] * 3, [0.0] * 3])
   )
   np.testing.assert_allclose(three, [3 * expected, 0.0], atol=1e-5)
@@ -50,12 +48,12 @@ def test_likelihoods_are_those_of_scipy():
   rng = np.random.RandomState(0)
   output = jnp.float32(rng.randn(3, 4, 2))
   x = jnp.float32(rng.randn(3, 4, 2))
-  gaussian = variational.get_likelihood("gaussian", 0.3)
+  gaussian = vae.get_likelihood("gaussian", 0.3)
   expected = norm(output, 0.3).logpdf(x).sum((1, 2))
   np.testing.assert_allclose(gaussian.log_prob(output, x), expected, rtol=1e-5)
   np.testing.assert_array_equal(gaussian.mean(output), output)
   bernoulli, p = (
-    variational.get_likelihood("bernoulli"),
+    vae.get_likelihood("bernoulli"),
     1 / (1 + np.exp(-output)),
   )
   bits = jnp.float32(x > 0)
@@ -92,24 +90,19 @@ def linear(shift=0.0, log_scale=0.0):
 
 def state_of(system, encoder, decoder) -> Any:
   """Returns the state of networks of one layer, of (kernel, bias) each."""
-  opt = parts_of(system).opt
+  opt = system.opt
 
   def net(layer):
     kernel, bias = map(jnp.float32, layer)
     params = {"output": dict(kernel=kernel, bias=bias)}
-    return states.NetState(params, {}, opt.init(params))
+    return NetState(params=params, stats={}, opt_state=opt.init(params))
 
-  return vae.VAEState(jnp.int32(0), net(encoder), net(decoder), None)
-
-
-def parts_of(system):
-  return system.score.args[0]
+  return State.create({"encoder": net(encoder), "decoder": net(decoder)})
 
 
 def bound_of(system, state, images, k):
-  parts, key = parts_of(system), jax.random.key(0)
-  bound = functools.partial(variational.importance_bound, parts, k=k)
-  return np.asarray(jax.jit(bound)(state, images, key))
+  bound = jax.jit(functools.partial(system.importance_bound, k=k))
+  return np.asarray(bound(state, images, jax.random.key(0)))
 
 
 def test_the_exact_posterior_gives_log_p():
@@ -174,27 +167,27 @@ def test_the_gradient_is_the_analytic_one():
   by_w = (precision * (error * mean - w * var)).mean()
   moved = jax.tree.map(lambda a, b: np.asarray(a - b), new, state)
   np.testing.assert_allclose(
-    moved.encoder.params["output"]["bias"],
+    moved.nets["encoder"].params["output"]["bias"],
     [by_mean.mean(), by_log_var],
     atol=0.06,
   )
   np.testing.assert_allclose(
-    moved.encoder.params["output"]["kernel"][0, 0],
+    moved.nets["encoder"].params["output"]["kernel"][0, 0],
     (by_mean * x).mean(),
     atol=0.06,
   )
   np.testing.assert_allclose(
-    moved.decoder.params["output"]["kernel"], [[by_w]], atol=0.1
+    moved.nets["decoder"].params["output"]["kernel"], [[by_w]], atol=0.1
   )
 
 
 def test_an_idle_unit_is_not_active():
   system, state, images = linear()
   step, real = jax.jit(system.train_step), data.Arrays(images[None])
-  idle = jax.tree.map(lambda x: x.at[..., 1].set(0.0), state.encoder.params)
-  for params, count in ((state.encoder.params, 2), (idle, 1)):
-    encoder = dataclasses.replace(state.encoder, params=params)
-    now = state.replace(encoder=encoder)
+  encoder = state.nets["encoder"]
+  idle = jax.tree.map(lambda x: x.at[..., 1].set(0.0), encoder.params)
+  for params, count in ((encoder.params, 2), (idle, 1)):
+    now = state.replace_nets(encoder=encoder.replace(params=params))
     _, metrics = step(now, real, jax.random.key(0))
     assert metrics["active_units"] == count
 
