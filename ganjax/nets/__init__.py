@@ -1,42 +1,115 @@
-"""Networks: each file `nets/<name>.py` has a `Generator`, a `Discriminator`.
+"""Networks: what they map, where they are found, how others join them.
 
-generator(z `[N, z_dim]`, labels=None, train=True) -> images `[N, ...]`;
-discriminator(images, labels=None, train=True) -> logits `[N]`. Some have an
-`Encoder`, too: encoder(images, labels=None, train=True) -> `[N, outputs]`; a
-decoder is a generator. A generator
-may have `init_from_data(params, images) -> params`, called once at the start;
-one whose images depend on labels says so by its attribute `conditional`.
+Each file `nets/<name>.py` has some of the classes `Generator`, `Discriminator`
+and `Encoder`, Flax modules that map
+
+- generator: `(z [N, z_dim], labels=None, train=True)` -> images `[N, ...]`;
+- discriminator: `(images, labels=None, train=True)` -> `judged.Judged`, or the
+  logits `[N]` alone;
+- encoder: `(images, labels=None, train=True)` -> codes `[N, outputs]`.
+
+A decoder is a generator. A generator may have the method
+`init_from_data(params, images) -> params`, which is called once at the start.
+A generator whose images depend on labels says so by its attribute
+`conditional`.
+
+A module has the fields `image_shape` and `num_classes` if it wants to know
+them; its other fields are keys of its section of the config. A network of the
+user's own needs no file in this package. It is registered,
+
+    @nets.register("my_net", role="generator")
+    class MyGenerator(nn.Module): ...
+
+or named by where it is: `config.generator.name="my_nets.py:MyGenerator"`, or
+`"my_package.my_nets:MyGenerator"`.
 """
 
-import sys
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import flax.linen as nn
 
-from ganjax import registry
+from ganjax import errors, registry
 
-HELPERS = ("attention", "conv", "judged", "layers", "norms", "patches")
+# A Flax class, or a function that returns a module.
+Maker: TypeAlias = Callable[..., nn.Module]
+M = TypeVar("M", bound=Maker)
+
+ROLES = ("generator", "discriminator", "encoder")
+# Files of this package that are no networks.
+HELPERS = (
+  "attention",
+  "conv",
+  "judged",
+  "labels",
+  "layers",
+  "norms",
+  "patches",
+  "residual",
+  "spectral",
+)
 
 
-def find(name: str, role: str) -> Callable[..., nn.Module]:
-  """Returns the module class of the net `name`, e.g. `dcgan.Generator`.
+class Nets(registry.Registry):
+  """The networks by name: each is a dict role -> class.
+
+  It holds those that were registered. A file of the package is looked up anew
+  each time, by the names of its classes.
+  """
+
+  def __missing__(self, name: str) -> dict[str, Maker]:
+    """Returns the classes of the file `name`, none if there is no such file."""
+    return _roles_of_file(name)
+
+
+NETS = Nets("net", __name__, HELPERS)
+
+
+def register(name: str, role: str) -> Callable[[M], M]:
+  """Returns a decorator that registers a class as the net `name` in a role.
+
+  Args:
+    name: by which configs call it. What had that name in that role before is
+      no longer found, also if it is one of ganjax's own.
+    role: "generator" or "decoder", "discriminator", "encoder".
 
   Raises:
-    UserError: there is no such file, or it has no network for that role.
+    UserError: there is no such role.
   """
-  role = "generator" if role == "decoder" else role
-  module = registry.find_module(sys.modules[__name__], name, "net", HELPERS)
-  roles = registry.Registry(f"role of net {name!r}")
-  for value in vars(module).values():
-    # Not the layers that a file has for itself: a network knows its images.
-    if "image_shape" in getattr(value, "__dataclass_fields__", ()):
-      roles[value.__name__.lower()] = value
-  return roles.find(role)
+  role = _check_role(role)
+
+  def decorate(maker: M) -> M:
+    NETS[name] = {**NETS[name], role: maker}
+    return maker
+
+  return decorate
 
 
 def names() -> list[str]:
-  """Returns the names of the nets that there are."""
-  return registry.module_names(sys.modules[__name__], HELPERS)
+  """Returns the names of the nets that there are, in any role."""
+  return NETS.names()
+
+
+def find(name: str, role: str) -> Maker:
+  """Returns the class of the net `name` in a role, e.g. `dcgan.Generator`.
+
+  Args:
+    name: what was registered, a file of this package, or `module:attribute`.
+    role: "generator" or "decoder", "discriminator", "encoder".
+
+  Raises:
+    UserError: there is no such net, or it has no class for that role.
+  """
+  role = _check_role(role)
+  roles = NETS.find(name)
+  if not isinstance(roles, dict):
+    return roles  # The attribute of a module is a class, whatever its role.
+  if role not in roles:
+    raise errors.unknown(f"role of net {name!r}", role, roles)
+  return roles[role]
 
 
 def get(
@@ -44,23 +117,57 @@ def get(
   role: str,
   image_shape: tuple[int, ...],
   num_classes: int = 0,
-  axis_name: str | None = None,
-  **fields,
+  axis_name: Any = None,
+  **fields: Any,
 ) -> nn.Module:
-  """Returns the network `name` in the part `role`.
+  """Returns the network `name` in a role.
 
   Args:
-    name: a file of `ganjax/nets`.
-    role: "generator" or "decoder", "discriminator", "encoder": a class of
-      that file.
+    name: see `find`.
+    role: "generator" or "decoder", "discriminator", "encoder".
     image_shape: `(H, W, C)`, or `(2,)` for the toy sets.
     num_classes: of the labels; 0 where there are none.
-    axis_name: the mapped axis over which batch statistics are shared.
+    axis_name: has no effect: networks ask JAX.
     **fields: the network's own fields.
+
+  Raises:
+    UserError: there is no such net, or it cannot be made of these fields.
   """
-  return find(name, role)(
-    image_shape=tuple(image_shape),
-    num_classes=num_classes,
-    axis_name=axis_name,
-    **fields,
-  )
+  del axis_name
+  maker = find(name, role)
+  if not callable(maker):
+    raise errors.UserError(f"net {name!r} is {maker!r}: name a Flax class")
+  signature = inspect.signature(maker)
+  shape = {"image_shape": tuple(image_shape), "num_classes": num_classes}
+  known = {k: v for k, v in shape.items() if k in signature.parameters}
+  try:
+    signature.bind(**known, **fields)
+  except TypeError as error:
+    raise errors.UserError(
+      f"net {name!r} cannot be made: {error}; its fields are those of "
+      f"config.{role}"
+    ) from error
+  net = maker(**known, **fields)
+  if not isinstance(net, nn.Module):
+    raise errors.UserError(
+      f"net {name!r} makes a {type(net).__name__}: it has to be a Flax module"
+    )
+  return net
+
+
+def _check_role(role: str) -> str:
+  """Returns the role under which a class is kept, or raises a `UserError`."""
+  if role == "decoder":
+    return "generator"
+  if role not in ROLES:
+    raise errors.unknown("role", role, [*ROLES, "decoder"])
+  return role
+
+
+def _roles_of_file(name: str) -> dict[str, Maker]:
+  """Returns role -> class of a file of this package; none if it is no file."""
+  if name not in {file.name for file in pkgutil.iter_modules(__path__)}:
+    return {}
+  module = importlib.import_module(f"{__name__}.{name}")
+  classes = {role: getattr(module, role.capitalize(), None) for role in ROLES}
+  return {role: found for role, found in classes.items() if found is not None}

@@ -11,14 +11,14 @@ Published for 128 px, width 96, z of 120 and 1000 classes (google/compare_gan,
 discriminator.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ganjax import errors
-from ganjax.nets import attention, layers, norms, sagan
+from ganjax.nets import attention, norms, residual, sagan, spectral
+from ganjax.nets.judged import Judged
+from ganjax.nets.labels import condition
 
 _init = nn.initializers.orthogonal()
 # Units of the shared class embedding.
@@ -35,7 +35,12 @@ _CHANNELS = {
 
 
 def _split(z: jax.Array, num_chunks: int, size: int) -> list[jax.Array]:
-  """Returns equal chunks of `z [N, z_dim]`, or says which z_dim is good."""
+  """Returns equal chunks of `z [N, z_dim]`.
+
+  Raises:
+    UserError: z cannot be divided so; the error names the nearest z_dim that
+      can.
+  """
   z_dim = z.shape[1]
   if z_dim % num_chunks:
     good = max(round(z_dim / num_chunks), 1) * num_chunks
@@ -56,22 +61,22 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, of 32, 64 or 128 pixels.
     num_classes: of the labels that are embedded.
-    axis_name: the mapped axis, for batch norm.
     width: the paper's channel multiplier ch.
     conditional: whether to use the labels of a dataset that has some.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 96
   conditional: bool = True
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]` and labels `[N]` to images `[N, H, W, C]`."""
     size = sagan.check_size("biggan", self.image_shape)
-    labels = sagan.condition(self, labels)
+    labels = condition(self, labels, optional=True)
     first, *channels = (self.width * m for m in _CHANNELS[size])
     z, *chunks = _split(z, len(channels) + 1, size)
     if labels is not None:
@@ -81,25 +86,28 @@ class Generator(nn.Module):
       shared = embed(labels)
       chunks = [jnp.concatenate([shared, c], axis=1) for c in chunks]
 
-    def norm(x: jax.Array, vector: jax.Array) -> jax.Array:
-      layer = norms.ConditionalBatchNorm(
-        axis_name=self.axis_name,
-        kernel_init=_init,
-        wrap=layers.SpectralNorm,
-        epsilon=_EPSILON,
-      )
-      return layer(x, vector, train)
-
     dense = nn.Dense(16 * first, kernel_init=_init)
-    x = layers.SpectralNorm(dense)(z).reshape(-1, 4, 4, first)
+    x = spectral.SpectralNorm(dense)(z).reshape(-1, 4, 4, first)
     for features, chunk in zip(channels, chunks, strict=True):
-      block_norm = functools.partial(norm, vector=chunk)
-      x = sagan.up_block(x, features, block_norm, _init)
+      norm = _norm_by(chunk, train)
+      x = sagan.block(x, features, _init, norm=norm, resample="up")
       if x.shape[1] == size // 2:
         x = attention.SelfAttention(_init)(x)
-    last = norms.batch_norm(train, self.axis_name, epsilon=_EPSILON)
-    conv = sagan.spectral_conv(_init, self.image_shape[2])
-    return jax.nn.tanh(conv(jax.nn.relu(last(x))))
+    # The last norm is a plain one: its scale and shift are learnt.
+    x = jax.nn.relu(norms.batch_norm(train, epsilon=_EPSILON)(x))
+    return jax.nn.tanh(sagan.spectral_conv(_init, self.image_shape[2])(x))
+
+
+def _norm_by(vector: jax.Array, train: bool) -> residual.Map:
+  """Returns what applies a new batch norm, scaled and shifted by a vector."""
+
+  def norm(x: jax.Array) -> jax.Array:
+    layer = norms.ConditionalBatchNorm(
+      kernel_init=_init, wrap=spectral.SpectralNorm, epsilon=_EPSILON
+    )
+    return layer(x, vector, train)
+
+  return norm
 
 
 class Discriminator(nn.Module):
@@ -108,23 +116,30 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, of 32, 64 or 128 pixels.
     num_classes: of the labels that are projected.
-    axis_name: unused.
     width: the paper's channel multiplier ch.
     conditional: whether to use the labels of a dataset that has some.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 96
   conditional: bool = True
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` and labels `[N]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]` with labels `[N]`: logits `[N]`."""
     del train
     size = sagan.check_size("biggan", self.image_shape)
-    labels = sagan.condition(self, labels)
     return sagan.judge(
-      images, labels, self.num_classes, self.width, size // 2, _init
+      images,
+      condition(self, labels, optional=True),
+      num_classes=self.num_classes,
+      width=self.width,
+      attention_size=size // 2,
+      kernel_init=_init,
     )

@@ -7,31 +7,24 @@ stable runs have `norm="spectral"` in D, the unstable ones "batch", or "none"
 in both, or tanh in the place of every activation.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax import errors, registry
-from ganjax.nets import layers, norms
-
-ACTIVATIONS = registry.Registry("activation")
-ACTIVATIONS.update(
-  relu=jax.nn.relu,
-  leaky_relu=lambda x: jax.nn.leaky_relu(x, 0.1),
-  tanh=jnp.tanh,
-)
+from ganjax import errors
+from ganjax.nets import layers, norms, spectral
+from ganjax.nets.judged import Judged
 
 _init = nn.initializers.normal(0.02)
 
 
-def _bounded(fan_in: int):
-  """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the default of PyTorch's layers."""
+def _bounded(fan_in: int) -> nn.initializers.Initializer:
+  """Returns U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), PyTorch's default."""
   return layers.uniform_init(fan_in**-0.5)
 
 
 def _eighth(image_shape: tuple[int, ...]) -> int:
+  """Returns an eighth of the images' size, or raises a `UserError`."""
   size = image_shape[0]
   if len(image_shape) != 3 or image_shape[1] != size or size % 8 or size < 8:
     raise errors.UserError(
@@ -41,8 +34,10 @@ def _eighth(image_shape: tuple[int, ...]) -> int:
   return size // 8
 
 
-def _conv(channels: int, x: jax.Array, size: int, stride: int = 1):
-  """Returns a convolution of `x`; of the paper's, all have a padding of 1."""
+def _conv(
+  channels: int, x: jax.Array, size: int, stride: int = 1
+) -> layers.Conv:
+  """Returns a convolution for `x`. All of the paper's have a padding of 1."""
   bias = _bounded(x.shape[-1] * size**2)
   return layers.Conv(
     channels, size, stride, padding=1, kernel_init=_init, bias_init=bias
@@ -55,26 +50,29 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, a multiple of 8.
     num_classes: unused.
-    axis_name: the mapped axis, for batch norm.
     width: channels before the last layer; eight times as many at the start.
     norm: "batch" (after each transposed convolution) or "none".
-    activation: "relu", or "tanh".
+    activation: of the hidden layers, a key of `layers.ACTIVATIONS`: "relu",
+      or "tanh".
+    slope: of "leaky_relu" below zero.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   norm: str = "batch"
   activation: str = "relu"
+  slope: float = 0.1
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]` to images `[N, H, W, C]`."""
     del labels
     if self.norm not in ("batch", "none"):
       raise errors.unknown("norm of G", self.norm, ("batch", "none"))
-    activation = ACTIVATIONS.find(self.activation)
+    activation = layers.activation(self.activation, self.slope)
     size = _eighth(self.image_shape)
     init = _bounded(z.shape[-1])
     dense = nn.Dense(size**2 * self.width * 8, kernel_init=init, bias_init=init)
@@ -84,12 +82,9 @@ class Generator(nn.Module):
       x = layers.ConvTranspose(channels, use_bias=False, kernel_init=_init)(x)
       # PyTorch takes a transposed convolution's outputs for its inputs.
       init = _bounded(channels * 4**2)
-      bias = self.param(f"bias_{i}", init, (channels,))
-      x = x + jnp.broadcast_to(bias, x.shape)
+      x = layers.add_bias(self, x, init, name=f"bias_{i}")
       if self.norm == "batch":
-        x = norms.batch_norm(
-          train, self.axis_name, scale_init=layers.scale_init
-        )(x)
+        x = norms.batch_norm(train, scale_init=layers.scale_init)(x)
       x = activation(x)
     return jnp.tanh(_conv(self.image_shape[2], x, 3)(x))
 
@@ -100,39 +95,50 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, a multiple of 8.
     num_classes: unused.
-    axis_name: the mapped axis, for batch norm.
     width: channels after the first layer; eight times as many at the end.
     norm: "spectral" (of all convolutions), "batch" (after all but the last) or
       "none".
     spectral_skip: layers without spectral norm, here the last one.
-    activation: "leaky_relu", with a slope of .1, or "tanh".
+    activation: of the hidden layers, a key of `layers.ACTIVATIONS`:
+      "leaky_relu", or "tanh".
+    slope: of "leaky_relu" below zero.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   norm: str = "spectral"
   spectral_skip: tuple[str, ...] = ("head",)
   activation: str = "leaky_relu"
+  slope: float = 0.1
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]`: logits `[N]`."""
     del labels
     _eighth(self.image_shape)
-    activation = ACTIVATIONS.find(self.activation)
-    batch_norm = functools.partial(
-      norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
-    )
-    wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
+    activation = layers.activation(self.activation, self.slope)
+    wrap = spectral.wrapper(self.norm, self.spectral_skip, ("head",))
+
+    def norm(x: jax.Array) -> jax.Array:
+      if self.norm != "batch":
+        return x
+      return norms.batch_norm(train, scale_init=layers.scale_init)(x)
+
     x = images
     for factor in (1, 2, 4):
-      x = wrap(_conv(self.width * factor, x, 3))(x)
-      x = activation(batch_norm()(x) if self.norm == "batch" else x)
-      x = wrap(_conv(self.width * factor, x, 4, 2))(x)
-      x = activation(batch_norm()(x) if self.norm == "batch" else x)
-    x = layers.flatten(activation(wrap(_conv(self.width * 8, x, 3))(x)))
-    init = _bounded(x.shape[-1])
-    head = nn.Dense(1, kernel_init=init, bias_init=init)
-    return wrap(head, "head")(x)[:, 0]
+      x = wrap(_conv(self.width * factor, x, size=3))(x)
+      x = activation(norm(x))
+      x = wrap(_conv(self.width * factor, x, size=4, stride=2))(x)
+      x = activation(norm(x))
+    # The last convolution has no batch norm in the author's code.
+    x = activation(wrap(_conv(self.width * 8, x, size=3))(x))
+    features = layers.flatten(x)
+    init = _bounded(features.shape[-1])
+    dense = nn.Dense(1, kernel_init=init, bias_init=init)
+    return Judged(wrap(dense, "head")(features)[:, 0], features)

@@ -7,7 +7,7 @@ stand over the edge.
 """
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,26 @@ import jax.numpy as jnp
 
 from ganjax import errors
 from ganjax.nets import layers
+from ganjax.nets.judged import Judged
 
-PIECES = 2  # Of a unit of a convolution.
+# Affine pieces of each maxout unit of a convolution.
+PIECES = 2
+
+
+class Sizes(NamedTuple):
+  """Of one convolution and the maxima after it, in pixels."""
+
+  kernel: int
+  padding: int
+  window: int
+
+
+# Of the discriminator's convolutions, in their order.
+SIZES = (
+  Sizes(kernel=8, padding=4, window=4),
+  Sizes(kernel=8, padding=3, window=4),
+  Sizes(kernel=5, padding=3, window=2),
+)
 
 
 def _side(image_shape: tuple[int, ...]) -> int:
@@ -81,7 +99,6 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, of 32 or any 3 n + 5 pixels.
     num_classes: unused.
-    axis_name: unused.
     hidden: units of the first layer.
     channels: of the pixels that the second layer makes.
     init_range: weights start at U(-init_range, init_range).
@@ -89,13 +106,14 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   hidden: int = 8000
   channels: int = 80
   init_range: float = 0.05
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]` to images `[N, H, W, C]`."""
     del labels, train
     init = layers.uniform_init(self.init_range)
@@ -117,7 +135,6 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, of 32 or any 3 n + 5 pixels.
     num_classes: unused.
-    axis_name: the mapped axis, for dropout.
     channels: maxout units of each convolution.
     hidden: maxout units of the layer before the last.
     pieces: affine pieces of each of those.
@@ -128,7 +145,6 @@ class Discriminator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   channels: tuple[int, ...] = (32, 32, 192)
   hidden: int = 500
   pieces: int = 5
@@ -137,23 +153,25 @@ class Discriminator(nn.Module):
   init_range: float = 0.005
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]`: logits `[N]`."""
     del labels
     _side(self.image_shape)
     init = layers.uniform_init(self.init_range)
-    x = layers.Dropout(self.input_dropout, self.axis_name)(images, train)
-    # Size of the kernel and its padding, size of the windows of the maxima.
-    sizes = (8, 4, 4), (8, 3, 4), (5, 3, 2)
-    for units, (size, padding, window) in zip(
-      self.channels, sizes, strict=True
-    ):
+    x = layers.Dropout(self.input_dropout)(images, train)
+    for units, sizes in zip(self.channels, SIZES, strict=True):
       conv = layers.Conv(
-        units * PIECES, size, padding=padding, kernel_init=init
+        units * PIECES, sizes.kernel, padding=sizes.padding, kernel_init=init
       )
-      x = pool(maxout(conv(x), PIECES), window)
-      x = layers.Dropout(self.dropout, self.axis_name)(x, train)
+      x = pool(maxout(conv(x), PIECES), sizes.window)
+      x = layers.Dropout(self.dropout)(x, train)
     dense = nn.Dense(self.hidden * self.pieces, kernel_init=init)
     x = maxout(dense(layers.flatten(x)), self.pieces)
-    x = layers.Dropout(self.dropout, self.axis_name)(x, train)
-    return nn.Dense(1, kernel_init=init, name="output")(x)[:, 0]
+    x = layers.Dropout(self.dropout)(x, train)
+    logits = nn.Dense(1, kernel_init=init, name="output")(x)[:, 0]
+    return Judged(logits, x)

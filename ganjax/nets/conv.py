@@ -19,7 +19,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +149,10 @@ def pool(x: jax.Array) -> jax.Array:
   return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
+# Of two arrays, each of which it is linear in.
+Form: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+
+
 class Forms(NamedTuple):
   """F `(y, k) -> x`, T `(x, k) -> y`, W `(y, x) -> k` of one convolution.
 
@@ -156,9 +160,9 @@ class Forms(NamedTuple):
   D]`, the output x `[N, H, W, D]`.
   """
 
-  f: Callable[[jax.Array, jax.Array], jax.Array]
-  t: Callable[[jax.Array, jax.Array], jax.Array]
-  w: Callable[[jax.Array, jax.Array], jax.Array]
+  f: Form
+  t: Form
+  w: Form
 
 
 def _family(shape: Shape) -> Forms:
@@ -168,14 +172,16 @@ def _family(shape: Shape) -> Forms:
 
 @functools.cache
 def _forms_of(shape: Shape, cpu: bool) -> Forms:
+  """Returns the three forms, those of CPU or those that XLA has."""
   native = Forms(
-    functools.partial(_plain, shape),
-    functools.partial(_native_t, shape),
-    functools.partial(_native_w, shape),
+    f=functools.partial(_plain, shape),
+    t=functools.partial(_native_t, shape),
+    w=functools.partial(_native_w, shape),
   )
   if not cpu:
     return native
   f, t, w = map(jax.custom_vjp, _on_cpu(shape, native))
+  # Each derivative is one of the three, again a fast form: see the module.
   f.defvjp(
     lambda y, k: (f(y, k), (y, k)), lambda r, g: (t(g, r[1]), w(r[0], g))
   )
@@ -191,25 +197,26 @@ def _forms_of(shape: Shape, cpu: bool) -> Forms:
 def _on_cpu(shape: Shape, native: Forms) -> Forms:
   """Returns what is fast for the channels that it is given."""
   products = Forms(
-    functools.partial(patches.f, shape),
-    functools.partial(patches.t, shape),
-    functools.partial(patches.w, shape),
+    f=functools.partial(patches.f, shape),
+    t=functools.partial(patches.t, shape),
+    w=functools.partial(patches.w, shape),
   )
   # Without a stride image and output may exchange their roles.
   exchanged = Forms(
-    lambda y, k: products.t(y, _turn(k)),
-    lambda x, k: products.f(x, _turn(k)),
-    lambda y, x: _turn(products.w(x, y)),
+    f=lambda y, k: products.t(y, _turn(k)),
+    t=lambda x, k: products.f(x, _turn(k)),
+    w=lambda y, x: _turn(products.w(x, y)),
   )
 
-  def in_parts(y, x):
+  def in_parts(y: jax.Array, x: jax.Array) -> jax.Array:
+    # W is a sum over examples, so parts of the batch add up to it.
     parts = _num_parts(shape, y.shape)
     pairs = zip(jnp.split(y, parts), jnp.split(x, parts), strict=True)
     first, *rest = (native.w(*pair) for pair in pairs)
     return sum(rest, start=first)
 
   t = native.t if shape.stride == 1 else products.t
-  many = Forms(native.f, t, in_parts)
+  many = Forms(f=native.f, t=t, w=in_parts)
 
   def choose(channels_in: int, channels_out: int) -> Forms:
     if channels_in <= FEW:
@@ -217,9 +224,9 @@ def _on_cpu(shape: Shape, native: Forms) -> Forms:
     return exchanged if channels_out <= FEW and shape.stride == 1 else many
 
   return Forms(
-    lambda y, k: choose(*k.shape[2:]).f(y, k),
-    lambda x, k: choose(*k.shape[2:]).t(x, k),
-    lambda y, x: choose(y.shape[-1], x.shape[-1]).w(y, x),
+    f=lambda y, k: choose(*k.shape[2:]).f(y, k),
+    t=lambda x, k: choose(*k.shape[2:]).t(x, k),
+    w=lambda y, x: choose(y.shape[-1], x.shape[-1]).w(y, x),
   )
 
 
@@ -232,8 +239,10 @@ def _num_parts(shape: Shape, y_shape: tuple[int, ...]) -> int:
   return max(i for i in sizes if y_shape[0] % i == 0)
 
 
-def _plain(shape: Shape, y: jax.Array, k: jax.Array, groups: int = 1):
-  """F as the backend has it."""
+def _plain(
+  shape: Shape, y: jax.Array, k: jax.Array, groups: int = 1
+) -> jax.Array:
+  """Returns F as the backend has it."""
   return lax.conv_general_dilated(
     y,
     k,
@@ -245,6 +254,7 @@ def _plain(shape: Shape, y: jax.Array, k: jax.Array, groups: int = 1):
 
 
 def _native_t(shape: Shape, x: jax.Array, k: jax.Array) -> jax.Array:
+  """Returns T as the backend has it."""
   n, h, w, _ = x.shape
   y_shape = (n, h * shape.stride, w * shape.stride, k.shape[2])
   y = jax.ShapeDtypeStruct(y_shape, x.dtype)
@@ -252,6 +262,7 @@ def _native_t(shape: Shape, x: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def _native_w(shape: Shape, y: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns W as the backend has it."""
   k_shape = (shape.size, shape.size, y.shape[-1], x.shape[-1])
   k = jax.ShapeDtypeStruct(k_shape, x.dtype)
   return jax.linear_transpose(lambda k: _plain(shape, y, k), k)(x)[0]
@@ -263,7 +274,11 @@ def _turn(kernel: jax.Array) -> jax.Array:
 
 
 def _sum_of_shifts(kernel: jax.Array) -> jax.Array:
-  """Returns `[size + 1, size + 1, ...]`: the sum over 2x2 shifts."""
+  """Returns `[size + 1, size + 1, ...]`: the sum over 2x2 shifts.
+
+  It is the kernel's convolution with 2x2 ones: pooling by sums, or upsampling
+  by copies, and the kernel become one kernel.
+  """
   shifted = [
     jnp.pad(kernel, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0)))
     for a in range(2)

@@ -6,14 +6,16 @@ halving of the resolution down to 4x4. Its pairs for cats have a width of 64 at
 64 and 128 pixels; at 256 one of 32, and a D that sees packs of two.
 """
 
-import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ganjax import errors
-from ganjax.nets import layers, norms
+from ganjax.nets import layers, norms, residual, spectral
+from ganjax.nets.judged import Judged
+from ganjax.nets.labels import beside_classes, condition, head
 
 _init = nn.initializers.normal(0.02)
 
@@ -42,7 +44,6 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square.
     num_classes: of the labels, if `conditional`.
-    axis_name: the mapped axis, for batch norm.
     width: channels before the last layer; twice as many before each earlier.
     output: the activation of the output.
     output_bias: whether the last layer has a bias: without one (arch 0) an
@@ -55,7 +56,6 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   output: str = "tanh"
   output_bias: bool = False
@@ -63,39 +63,44 @@ class Generator(nn.Module):
   conditioning: str = "concatenation"
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]`, labels `[N]` to images `[N, H, W, C]`."""
     halvings = _num_halvings(self.image_shape)
     size = self.image_shape[0] // 2**halvings
     norm = self._norm(labels, train)
     if self.conditioning == "concatenation":
-      z = layers.beside_classes(self, z, labels)
+      z = beside_classes(self, z, labels)
     channels = self.width * 2 ** (halvings - 1)
     # A transposed convolution of a single pixel is a dense layer.
     x = nn.Dense(size**2 * channels, use_bias=False, kernel_init=_init)(z)
-    x = jax.nn.relu(norm()(x.reshape(-1, size, size, channels)))
-    up = functools.partial(layers.ConvTranspose, kernel_init=_init)
-    for i in range(halvings - 1):
-      x = up(channels // 2 ** (i + 1), use_bias=False)(x)
-      x = jax.nn.relu(norm()(x))
-    x = up(self.image_shape[2], use_bias=self.output_bias)(x)
-    return layers.ACTIVATIONS.find(self.output)(x)
+    x = jax.nn.relu(norm(x.reshape(-1, size, size, channels)))
+    for _ in range(halvings - 1):
+      channels //= 2
+      up = layers.ConvTranspose(channels, use_bias=False, kernel_init=_init)
+      x = jax.nn.relu(norm(up(x)))
+    last = layers.ConvTranspose(
+      self.image_shape[2], use_bias=self.output_bias, kernel_init=_init
+    )
+    return layers.activation(self.output)(last(x))
 
-  def _norm(self, labels, train: bool):
-    """Returns the `() -> layer` of normalisation."""
+  def _norm(self, labels: jax.Array | None, train: bool) -> residual.Map:
+    """Returns what applies a new normalisation each time it is called."""
     ways = ("concatenation", "batch_norm")
     if self.conditioning not in ways:
       raise errors.unknown("conditioning", self.conditioning, ways)
-    labels = layers.condition(self, labels)
+    labels = condition(self, labels)
+
+    def by_label(x: jax.Array) -> jax.Array:
+      assert labels is not None  # Else it is `plain` that is returned.
+      return norms.ConditionalBatchNorm(self.num_classes)(x, labels, train)
+
+    def plain(x: jax.Array) -> jax.Array:
+      return norms.batch_norm(train, scale_init=layers.scale_init)(x)
+
     if labels is None or self.conditioning == "concatenation":
-      return functools.partial(
-        norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
-      )
-
-    def by_label():
-      norm = norms.ConditionalBatchNorm(self.num_classes, self.axis_name)
-      return functools.partial(norm, condition=labels, train=train)
-
+      return plain
     return by_label
 
 
@@ -105,7 +110,6 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square.
     num_classes: of the labels, for whatever goes by them.
-    axis_name: the mapped axis, for batch norm.
     width: channels after the first layer; twice as many after each next.
     norm: "batch" (in all layers but the first), "spectral" (of all kernels) or
       "none". Without batch norm layers have biases, and D also sees what a
@@ -119,13 +123,12 @@ class Discriminator(nn.Module):
       take the norm of a pack's logit with respect to each of its images.
     conditional: whether labels stand beside the images' channels, as a
       constant one for each class (Mirza & Osindero 2014).
-    head: "linear", "projection" or "auxiliary", see `layers.head`: another way
+    head: "linear", "projection" or "auxiliary", see `labels.head`: another way
       to go by labels, whether `conditional` or not.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   norm: str = "batch"
   spectral_skip: tuple[str, ...] = ()
@@ -134,30 +137,46 @@ class Discriminator(nn.Module):
   head: str = "linear"
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]`, labels `[N]` to logits `[N / pack]`."""
-    if self.is_initializing():  # From any number of images.
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]`, labels `[N]`: logits `[N / pack]`."""
+    if self.is_initializing():
+      # So a net is made from any number of images, also from one.
       images, labels = jax.tree.map(
         lambda x: jnp.repeat(x, self.pack, axis=0), (images, labels)
       )
-    batch = self.norm == "batch"
-    batch_norm = functools.partial(
-      norms.batch_norm, train, self.axis_name, scale_init=layers.scale_init
-    )
-    wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
-    x = pack(layers.beside_classes(self, images, labels), self.pack)
+    # With batch norm arch 0 has no bias in any layer.
+    use_bias = self.norm != "batch"
+    wrap = spectral.wrapper(self.norm, self.spectral_skip, ("head",))
+    x = pack(beside_classes(self, images, labels), self.pack)
     for i in range(_num_halvings(self.image_shape)):
       conv = layers.Conv(
-        self.width * 2**i, 4, 2, use_bias=not batch, kernel_init=_init
+        self.width * 2**i,
+        kernel_size=4,
+        stride=2,
+        use_bias=use_bias,
+        kernel_init=_init,
       )
       x = wrap(conv)(x)
-      x = jax.nn.leaky_relu(batch_norm()(x) if i and batch else x, 0.2)
+      if i and self.norm == "batch":
+        x = norms.batch_norm(train, scale_init=layers.scale_init)(x)
+      x = layers.leaky_relu(x)
 
-    def linear(features: int, **fields) -> nn.Module:
-      fields = {"use_bias": not batch, **fields}
-      return wrap(nn.Dense(features, kernel_init=_init, **fields), "head")
+    def linear(outputs: int, **fields: Any) -> residual.Map:
+      fields = {"use_bias": use_bias, **fields}
+      return wrap(nn.Dense(outputs, kernel_init=_init, **fields), "head")
 
-    return layers.head(self, linear, layers.flatten(x), labels)
+    return head(
+      self.head,
+      linear,
+      layers.flatten(x),
+      labels=labels,
+      num_classes=self.num_classes,
+    )
 
 
 class Encoder(nn.Module):
@@ -166,7 +185,6 @@ class Encoder(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square.
     num_classes: of the labels, if `conditional`.
-    axis_name: the mapped axis, for batch norm.
     outputs: how many numbers a code has; the system says it.
     width: channels after the first layer; twice as many after each next.
     norm: "batch" (in all layers but the first) or "none".
@@ -176,23 +194,30 @@ class Encoder(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   outputs: int = 1
   width: int = 64
   norm: str = "batch"
   conditional: bool = False
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> jax.Array:
     """Maps images `[N, H, W, C]`, labels `[N]` to `[N, outputs]`."""
     if self.norm not in ("batch", "none"):
       raise errors.unknown("norm", self.norm, ("batch", "none"))
-    x = layers.beside_classes(self, images, labels)
+    x = beside_classes(self, images, labels)
     for i in range(_num_halvings(self.image_shape)):
-      x = layers.Conv(self.width * 2**i, 4, 2, kernel_init=_init)(x)
+      conv = layers.Conv(
+        self.width * 2**i, kernel_size=4, stride=2, kernel_init=_init
+      )
+      x = conv(x)
       if i and self.norm == "batch":
-        x = norms.batch_norm(train, self.axis_name)(x)
-      x = jax.nn.leaky_relu(x, 0.2)
+        x = norms.batch_norm(train)(x)
+      x = layers.leaky_relu(x)
     return nn.Dense(self.outputs, name="output")(layers.flatten(x))
 
 

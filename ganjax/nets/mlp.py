@@ -13,7 +13,8 @@ pairs, by fields of G and D:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,8 @@ import jax.numpy as jnp
 
 from ganjax import errors
 from ganjax.nets import layers
+from ganjax.nets.judged import Judged
+from ganjax.nets.labels import beside_classes
 
 
 class Generator(nn.Module):
@@ -29,7 +32,6 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, or `(2,)` for points.
     num_classes: of the labels, if `conditional`.
-    axis_name: unused.
     hidden: units of each hidden layer.
     front: units of layers before these: the last makes a z for the rest.
     activation: of the hidden layers, a key of `layers.ACTIVATIONS`; or one for
@@ -47,7 +49,6 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   hidden: tuple[int, ...] = (1200, 1200)
   front: tuple[int, ...] = ()
   activation: str = "relu"
@@ -60,35 +61,55 @@ class Generator(nn.Module):
   conditional: bool = False
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]`, labels `[N]` to images `[N, *image_shape]`."""
     del train
-    z = layers.beside_classes(self, z, labels)
+    z = beside_classes(self, z, labels)
     # All but the front is named as it is without one, so that a net without
     # can be its end.
-    for part, units in (("front", self.front), ("", self.hidden)):
-      names = _per_layer(self.activation, len(units))
-      for i, (count, name) in enumerate(zip(units, names, strict=True)):
-        bias = self.sigmoid_bias if name == "sigmoid" else 0.0
-        layer = nn.Dense(
-          count,
-          kernel_init=layers.uniform_init(self.init_range),
-          bias_init=nn.initializers.constant(bias),
-          name=f"front_{i}" if part else None,
-        )
-        z = layers.ACTIVATIONS.find(name)(layer(z))
+    for i, (units, name) in enumerate(self._with_activations(self.front)):
+      z = self._hidden_layer(z, units, name, layer_name=f"front_{i}")
+    for units, name in self._with_activations(self.hidden):
+      z = self._hidden_layer(z, units, name)
     init = layers.uniform_init(self.output_range or self.init_range)
     if self.output_nonzero:
       init = sparse_init(self.output_nonzero)
     size = math.prod(self.image_shape)
     x = nn.Dense(size, kernel_init=init, name="output")(z)
-    x = layers.ACTIVATIONS.find(self.output)(x)
+    x = layers.activation(self.output)(x)
     return x.reshape(-1, *self.image_shape)
 
-  def init_from_data(self, params, images: jax.Array):
+  def _with_activations(self, units: tuple[int, ...]) -> list[tuple[int, str]]:
+    """Returns of each layer its units and the name of its activation."""
+    names = _per_layer(self.activation, len(units))
+    return list(zip(units, names, strict=True))
+
+  def _hidden_layer(
+    self,
+    x: jax.Array,
+    units: int,
+    activation: str,
+    layer_name: str | None = None,
+  ) -> jax.Array:
+    """Maps `[N, d]` to `[N, units]`."""
+    bias = self.sigmoid_bias if activation == "sigmoid" else 0.0
+    layer = nn.Dense(
+      units,
+      kernel_init=layers.uniform_init(self.init_range),
+      bias_init=nn.initializers.constant(bias),
+      name=layer_name,
+    )
+    return layers.activation(activation)(layer(x))
+
+  def init_from_data(
+    self, params: Mapping[str, Any], images: jax.Array
+  ) -> Mapping[str, Any]:
     """Returns `params` with the output's bias set from `images [N, ...]`."""
     if not self.data_bias or self.output != "sigmoid":
       return params
+    # Pixels that are always black or white would need infinite logits.
     mean = jnp.clip(images.mean(0).ravel(), 1e-7, 1.0 - 1e-7)
     bias = jnp.log(mean) - jnp.log1p(-mean)
     return {**params, "output": {**params["output"], "bias": bias}}
@@ -107,11 +128,12 @@ def _per_layer(activation: str, num_layers: int) -> list[str]:
   return names[:num_layers]
 
 
-def sparse_init(num_nonzero: int) -> Callable:
-  """An initialiser N(0, 1) for so many inputs of each unit, 0 for the others.
+def sparse_init(num_nonzero: int) -> nn.initializers.Initializer:
+  """Returns an initialiser that connects each unit to few inputs.
 
-  Martens 2010, "Deep learning via Hessian-free optimization"; with fewer
-  inputs than that all are connected.
+  So many weights of each unit start at N(0, 1), and its others at 0 (Martens
+  2010, "Deep learning via Hessian-free optimization"). With fewer inputs than
+  that all are connected.
   """
 
   def init(key, shape, dtype=jnp.float32):
@@ -134,7 +156,6 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, or `(2,)` for points.
     num_classes: of the labels, if `conditional`.
-    axis_name: the mapped axis, for dropout.
     hidden: maxout units of each hidden layer.
     pieces: affine pieces of each unit.
     activation: after the maximum.
@@ -147,7 +168,6 @@ class Discriminator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   hidden: tuple[int, ...] = (240, 240)
   pieces: int = 5
   activation: str = "linear"
@@ -157,18 +177,24 @@ class Discriminator(nn.Module):
   conditional: bool = False
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, *image_shape]`, labels `[N]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, *image_shape]` with labels `[N]`: logits `[N]`."""
     init = layers.uniform_init(self.init_range)
-    activation = layers.ACTIVATIONS.find(self.activation)
-    drop = layers.Dropout(self.input_dropout, self.axis_name)
+    activation = layers.activation(self.activation)
+    drop = layers.Dropout(self.input_dropout)
     x = drop(layers.flatten(images), train)
-    x = layers.beside_classes(self, x, labels)
+    x = beside_classes(self, x, labels)
     for units in self.hidden:
       x = nn.Dense(units * self.pieces, kernel_init=init)(x)
       x = activation(x.reshape(-1, units, self.pieces).max(-1))
-      x = layers.Dropout(self.dropout, self.axis_name)(x, train)
-    return nn.Dense(1, kernel_init=init, name="output")(x)[:, 0]
+      x = layers.Dropout(self.dropout)(x, train)
+    logits = nn.Dense(1, kernel_init=init, name="output")(x)[:, 0]
+    return Judged(logits, x)
 
 
 class Encoder(nn.Module):
@@ -177,7 +203,6 @@ class Encoder(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, or `(2,)` for points.
     num_classes: of the labels, if `conditional`.
-    axis_name: unused.
     outputs: how many numbers a code has; the system says it.
     hidden: units of each hidden layer.
     activation: of the hidden layers, a key of `layers.ACTIVATIONS`.
@@ -186,17 +211,22 @@ class Encoder(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   outputs: int = 1
   hidden: tuple[int, ...] = (500, 500)
   activation: str = "relu"
   conditional: bool = False
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> jax.Array:
     """Maps images `[N, *image_shape]`, labels `[N]` to `[N, outputs]`."""
     del train
-    x = layers.beside_classes(self, layers.flatten(images), labels)
+    activation = layers.activation(self.activation)
+    x = beside_classes(self, layers.flatten(images), labels)
     for units in self.hidden:
-      x = layers.ACTIVATIONS.find(self.activation)(nn.Dense(units)(x))
+      x = activation(nn.Dense(units)(x))
     return nn.Dense(self.outputs, name="output")(x)

@@ -1,4 +1,8 @@
-"""Normalisations over the batch, plain and conditional."""
+"""Normalisations over the batch, plain and conditional.
+
+All of them are over the global batch: where a step is mapped over devices,
+means and variances are those of all devices' examples together.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,24 +11,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ganjax import parallel
 
-def batch_norm(
-  train: bool, axis_name: str | None, **fields: Any
-) -> nn.BatchNorm:
+
+def batch_norm(train: bool, **fields: Any) -> nn.BatchNorm:
   """Returns batch norm over the global batch, as the papers' codes have it.
 
   Its decay .9 and epsilon 1e-5 are the defaults of their framework. Means and
-  variances are float32 whatever it is given.
+  variances are float32 whatever precision the input has.
 
   Args:
     train: normalise by the batch, not by the running statistics.
-    axis_name: the mapped axis, or None on one device.
     **fields: of `nn.BatchNorm`, e.g. `scale_init`.
   """
-  fields = dict(momentum=0.9, epsilon=1e-5) | fields
+  # Flax itself leaves the axis out while a net is initialised.
+  axis_name = parallel.AXIS if parallel.axis_is_bound() else None
+  fields = {"momentum": 0.9, "epsilon": 1e-5, **fields}
   return nn.BatchNorm(
     use_running_average=not train, axis_name=axis_name, **fields
   )
+
+
+def unwrapped(layer: nn.Module) -> Any:
+  """Returns a layer as it is."""
+  return layer
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -36,27 +46,23 @@ class ConditionalBatchNorm(nn.Module):
 
   Attributes:
     num_classes: rows of the tables; unused with vectors.
-    axis_name: the mapped axis.
     kernel_init: of the linear maps.
-    wrap: `layer -> layer`, e.g. `layers.SpectralNorm`, for the linear maps.
+    wrap: `layer -> layer`, e.g. `spectral.SpectralNorm`, for the linear maps.
     epsilon: added to the variance.
   """
 
   num_classes: int = 0
-  axis_name: str | None = None
-  kernel_init: Callable = nn.initializers.lecun_normal()
-  wrap: Callable[[nn.Module], Any] = lambda layer: layer
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  wrap: Callable[[nn.Module], Any] = unwrapped
   epsilon: float = 1e-5
 
   @nn.compact
-  def __call__(self, x: jax.Array, condition: jax.Array, train: bool):
+  def __call__(
+    self, x: jax.Array, condition: jax.Array, train: bool
+  ) -> jax.Array:
     """Maps `x [N, H, W, C]`, with labels `[N]` or vectors `[N, d]`."""
     norm = batch_norm(
-      train,
-      self.axis_name,
-      use_scale=False,
-      use_bias=False,
-      epsilon=self.epsilon,
+      train, use_scale=False, use_bias=False, epsilon=self.epsilon
     )
     shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
 
@@ -74,27 +80,27 @@ class ConditionalBatchNorm(nn.Module):
         rows = self.wrap(linear)(condition)
       return jnp.broadcast_to(rows.reshape(shape), x.shape)
 
+    # Gamma is what differs from 1, so a net starts as if there were no
+    # condition.
     return norm(x) * (1 + modulation("gamma")) + modulation("beta")
 
 
 class SelfModulatedBatchNorm(nn.Module):
   """Batch norm, scaled and shifted by functions of z (Chen et al. 2019).
 
-  Both are linear in the hidden layer of a perceptron, V max(0, U z + b); as in
+  Both are linear in the hidden layer of a perceptron, V max(0, U z + b). As in
   the authors' code the scale is 1 plus that, and weights start at N(0, 0.02).
 
   Attributes:
-    axis_name: the mapped axis.
     hidden: units of the hidden layer.
   """
 
-  axis_name: str | None = None
   hidden: int = 32
 
   @nn.compact
-  def __call__(self, x: jax.Array, z: jax.Array, train: bool):
+  def __call__(self, x: jax.Array, z: jax.Array, train: bool) -> jax.Array:
     """Maps `x [N, H, W, C]`, with `z [N, z_dim]`."""
     init = nn.initializers.normal(0.02)
     hidden = jax.nn.relu(nn.Dense(self.hidden, kernel_init=init)(z))
-    norm = ConditionalBatchNorm(axis_name=self.axis_name, kernel_init=init)
+    norm = ConditionalBatchNorm(kernel_init=init)
     return norm(x, hidden, train)

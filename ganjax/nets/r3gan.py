@@ -5,30 +5,42 @@ of CIFAR-10: 20,732,160 and 20,683,776 parameters, conditional on 10 classes
 20,781,952 and 21,280,512. Sizes and initialisation as in the authors' code.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ganjax import errors
 from ganjax.nets import layers
+from ganjax.nets.judged import Judged
+from ganjax.nets.labels import condition
 
 # Layers outside of the blocks are linear: N(0, 1 / fan_in), without a bias.
 _init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-_Linear = functools.partial(nn.Dense, use_bias=False, kernel_init=_init)
-_Conv1x1 = functools.partial(
-  layers.Conv, kernel_size=1, use_bias=False, kernel_init=_init
-)
+
+
+def _linear(features: int) -> nn.Dense:
+  """Returns a dense layer without a bias."""
+  return nn.Dense(features, use_bias=False, kernel_init=_init)
+
+
+def _conv_1x1(
+  features: int, kernel_init: nn.initializers.Initializer = _init
+) -> layers.Conv:
+  """Returns a 1x1 convolution without a bias."""
+  return layers.Conv(
+    features, kernel_size=1, use_bias=False, kernel_init=kernel_init
+  )
 
 
 def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
   """Returns x[i - 1] and x[i + 1] along an axis, 0 beyond the borders."""
   edges = [(0, 0)] * x.ndim
   edges[axis] = (1, 1)
-  padded, size = jnp.pad(x, edges), x.shape[axis]
-  at = functools.partial(jax.lax.slice_in_dim, padded, axis=axis)
-  return at(0, size), at(2, size + 2)
+  padded = jnp.pad(x, edges)
+  size = x.shape[axis]
+  before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+  after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+  return before, after
 
 
 def fir_up(x: jax.Array) -> jax.Array:
@@ -37,23 +49,29 @@ def fir_up(x: jax.Array) -> jax.Array:
   Bilinear interpolation, but with 0 beyond the borders: what `upfirdn2d` of
   StyleGAN makes of that filter (Karras et al. 2020).
   """
-  for axis in 1, 2:
+  for axis in (1, 2):
     before, after = _neighbours(x, axis)
-    pair = 0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after
+    # Of two new pixels in the place of an old one, each is three quarters of
+    # the old one and a quarter of the neighbour on its side.
+    even = 0.75 * x + 0.25 * before
+    odd = 0.75 * x + 0.25 * after
     shape = [*x.shape]
     shape[axis] *= 2
-    x = jnp.stack(pair, axis + 1).reshape(shape)
+    x = jnp.stack((even, odd), axis + 1).reshape(shape)
   return x
 
 
 def fir_down(x: jax.Array) -> jax.Array:
   """Halves the resolution of `[N, H, W, C]`: 1/4 of the adjoint of `fir_up`."""
-  for axis in 1, 2:
+  for axis in (1, 2):
     shape = [*x.shape]
-    shape[axis : axis + 1] = shape[axis] // 2, 2
-    split = jnp.split(x.reshape(shape), 2, axis + 1)
-    even, odd = (half.squeeze(axis + 1) for half in split)
-    before, after = _neighbours(odd, axis)[0], _neighbours(even, axis)[1]
+    shape[axis : axis + 1] = [shape[axis] // 2, 2]
+    even, odd = jnp.split(x.reshape(shape), 2, axis + 1)
+    even = even.squeeze(axis + 1)
+    odd = odd.squeeze(axis + 1)
+    # [1, 3, 3, 1] / 8 around each pair of pixels.
+    before, _ = _neighbours(odd, axis)
+    _, after = _neighbours(even, axis)
     x = 0.375 * (even + odd) + 0.125 * (before + after)
   return x
 
@@ -86,10 +104,10 @@ class Block(nn.Module):
     y = layers.Conv(width, 3, groups=groups, kernel_init=init)(y)
     y = jax.nn.leaky_relu(y, 0.2)
     zeros = nn.initializers.zeros_init()
-    return x + _Conv1x1(x.shape[-1], kernel_init=zeros)(y)
+    return x + _conv_1x1(x.shape[-1], kernel_init=zeros)(y)
 
 
-def _stage(net, x: jax.Array) -> jax.Array:
+def _stage(net: "Generator | Discriminator", x: jax.Array) -> jax.Array:
   """Applies the blocks of one resolution, with the fields of `net`."""
   total = net.num_blocks * len(net.widths)
   for _ in range(net.num_blocks):
@@ -97,14 +115,21 @@ def _stage(net, x: jax.Array) -> jax.Array:
   return x
 
 
-def _embed(net, labels, features: int, init) -> jax.Array:
+def _embed(
+  net: "Generator | Discriminator",
+  labels: jax.Array | None,
+  features: int,
+  init: nn.initializers.Initializer,
+) -> jax.Array:
   """Returns a learned vector `[N, features]` of each label."""
-  labels = layers.condition(net, labels)
+  labels = condition(net, labels)
   return nn.Embed(net.num_classes, features, embedding_init=init)(labels)
 
 
-def _check(net) -> None:
-  shape, widths = net.image_shape, net.widths
+def _check(net: "Generator | Discriminator") -> None:
+  """Raises a `UserError` if a net's fields do not go together."""
+  shape = net.image_shape
+  widths = net.widths
   side = 4 * 2 ** (len(widths) - 1)
   if len(shape) != 3 or not shape[0] == shape[1] == side:
     raise errors.UserError(
@@ -127,7 +152,6 @@ class Generator(nn.Module):
     image_shape: `(H, W, C)`, square: 4 pixels, doubled once less than there
       are `widths`.
     num_classes: of the labels, if `conditional`.
-    axis_name: unused.
     widths: channels of the stages, the lowest resolution first.
     num_blocks: of each stage.
     group_size: channels of a group in the 3x3 convolutions; 32 on ImageNet.
@@ -138,7 +162,6 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   widths: tuple[int, ...] = (768, 768, 768, 768)
   num_blocks: int = 2
   group_size: int = 16
@@ -147,7 +170,9 @@ class Generator(nn.Module):
   embed_dim: int = 64
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]` to images `[N, H, W, C]`."""
     del train
     _check(self)
@@ -156,13 +181,13 @@ class Generator(nn.Module):
       z = jnp.concatenate([z, embedded], -1)
     shape = (4, 4, self.widths[0])
     basis = self.param("basis", nn.initializers.normal(1.0), shape)
-    scale = _Linear(self.widths[0])(z)
+    scale = _linear(self.widths[0])(z)
     x = _stage(self, jnp.einsum("nc,hwc->nhwc", scale, basis))
     for width in self.widths[1:]:
       if width != x.shape[-1]:
-        x = _Conv1x1(width)(x)
+        x = _conv_1x1(width)(x)
       x = _stage(self, fir_up(x))
-    return _Conv1x1(self.image_shape[2])(x)
+    return _conv_1x1(self.image_shape[2])(x)
 
 
 class Discriminator(nn.Module):
@@ -171,7 +196,6 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: as the generator's.
     num_classes: of the labels, if `conditional`.
-    axis_name: unused.
     widths: channels of the stages in the generator's order: this network goes
       through them from the last to the first.
     num_blocks: of each stage.
@@ -183,7 +207,6 @@ class Discriminator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   widths: tuple[int, ...] = (768, 768, 768, 768)
   num_blocks: int = 2
   group_size: int = 16
@@ -191,22 +214,28 @@ class Discriminator(nn.Module):
   conditional: bool = False
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]` with labels `[N]`: logits `[N]`."""
     del train
     _check(self)
-    x = _stage(self, _Conv1x1(self.widths[-1])(images))
+    x = _stage(self, _conv_1x1(self.widths[-1])(images))
     for width in self.widths[-2::-1]:
       x = fir_down(x)
       if width != x.shape[-1]:
-        x = _Conv1x1(width)(x)
+        x = _conv_1x1(width)(x)
       x = _stage(self, x)
     # A depthwise convolution of 4x4 pixels with as large a kernel.
     shape = (4, 4, self.widths[0])
     basis = self.param("basis", nn.initializers.normal(0.25), shape)
-    x = jnp.einsum("nhwc,hwc->nc", x, basis)
+    features = jnp.einsum("nhwc,hwc->nc", x, basis)
     if not self.conditional:
-      return _Linear(1)(x)[:, 0]
+      return Judged(_linear(1)(features)[:, 0], features)
     dim = self.widths[0]
     init = nn.initializers.variance_scaling(1 / dim, "fan_in", "normal")
-    return (_Linear(dim)(x) * _embed(self, labels, dim, init)).sum(-1)
+    embedded = _embed(self, labels, dim, init)
+    return Judged((_linear(dim)(features) * embedded).sum(-1), features)

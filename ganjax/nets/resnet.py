@@ -21,7 +21,6 @@ WGAN-GP's pair at 32 pixels has G with `width` 32, and D with `norm` "none" and
 layers (layer norm), which its CIFAR-10 setting leaves off.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,7 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from ganjax import errors
-from ganjax.nets import layers, norms
+from ganjax.nets import layers, norms, residual, spectral
+from ganjax.nets.judged import Judged
+from ganjax.nets.labels import condition, head
 
 # Xavier's, with the gain sqrt(2) in the main paths of blocks.
 _xavier = nn.initializers.glorot_uniform()
@@ -60,6 +61,7 @@ def plan(image_shape: tuple[int, ...]) -> Plan:
   square = len(image_shape) == 3 and image_shape[1] == size
   if square and size in PLANS:
     return PLANS[size]
+  # So many doublings end at this size if they begin at 4 to 7 pixels.
   doublings = size.bit_length() - 3
   if square and 8 <= size < 48 and size % max(4, 2**doublings) == 0:
     return Plan((4,) * (doublings + 1), (2, 2, 2, 2), 2)
@@ -69,53 +71,54 @@ def plan(image_shape: tuple[int, ...]) -> Plan:
   )
 
 
-def no_norm() -> Callable[[jax.Array], jax.Array]:
-  """Returns the identity."""
-  return lambda x: x
-
-
 class Block(nn.Module):
-  """Two 3x3 convolutions, each after norm and ReLU, beside a shortcut.
-
-  The shortcut is the identity where the shape stays, else a 1x1 convolution.
+  """A residual block, see `residual.block`, with Xavier's initialisation.
 
   Attributes:
     features: channels of the output.
     resample: "up" in the first convolution, "down" in the second one, or "".
-    norm: `() -> layer`, called twice.
-    wrap: `layer -> layer` of every convolution, e.g. `layers.SpectralNorm`.
+    norm: `[N, H, W, C]` -> the same, a new layer each time it is called.
+    wrap: `layer -> layer` of every convolution, e.g. `spectral.SpectralNorm`.
     first: whether the input is an image, which has no norm and no ReLU.
   """
 
   features: int
   resample: str = ""
-  norm: Callable[[], Callable[[jax.Array], Any]] = no_norm
-  wrap: Callable[[nn.Module], Any] = lambda layer: layer
+  norm: residual.Map = residual.identity
+  wrap: Callable[[nn.Module], Any] = norms.unwrapped
   first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[N, H, W, C]` to `[N, H', W', features]`."""
-    conv = functools.partial(layers.Conv, kernel_init=_xavier_relu)
-    steps = {"": ("", ""), "up": ("up", ""), "down": ("", "down")}
-    before, after = steps[self.resample]
-    # The codes change the channels in a generator's first convolution and in
-    # a discriminator's second one.
-    hidden = self.features if before or self.first else x.shape[-1]
-    y = x if self.first else jax.nn.relu(self.norm()(x))
-    y = self.wrap(conv(hidden, resample=before))(y)
-    y = jax.nn.relu(self.norm()(y))
-    y = self.wrap(conv(self.features, resample=after))(y)
-    if self.resample or self.features != x.shape[-1]:
-      shortcut = layers.Conv(
-        self.features,
-        1,
-        resample=self.resample,
+
+    def conv(features: int, resample: str) -> residual.Map:
+      layer = layers.Conv(features, resample=resample, kernel_init=_xavier_relu)
+      return self.wrap(layer)
+
+    def shortcut(features: int, resample: str) -> residual.Map:
+      layer = layers.Conv(
+        features,
+        kernel_size=1,
+        resample=resample,
         kernel_init=_xavier,
         name="shortcut",
       )
-      x = self.wrap(shortcut)(x)
-    return x + y
+      return self.wrap(layer)
+
+    # The codes change the channels in a generator's first convolution and in
+    # a discriminator's second one.
+    early = self.resample == "up" or self.first
+    return residual.block(
+      x,
+      self.features,
+      conv=conv,
+      shortcut=shortcut,
+      norm=self.norm,
+      resample=self.resample,
+      hidden=self.features if early else x.shape[-1],
+      first=self.first,
+    )
 
 
 class Generator(nn.Module):
@@ -124,7 +127,6 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square.
     num_classes: of the labels, for a conditional one.
-    axis_name: the mapped axis, for batch norm.
     width: what the channels are multiples of.
     norm: "batch", "self_modulated" (batch norm scaled and shifted by functions
       of z, Chen et al. 2019) or "none".
@@ -136,14 +138,15 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   norm: str = "batch"
   conditional: bool = False
   output: str = "tanh"
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]`, labels `[N]` to images `[N, H, W, C]`."""
     channels = [self.width * c for c in plan(self.image_shape).generator]
     size = self.image_shape[0] // 2 ** (len(channels) - 1)
@@ -152,72 +155,82 @@ class Generator(nn.Module):
     x = x.reshape(-1, size, size, channels[0])
     for features in channels[1:]:
       x = Block(features, "up", norm)(x)
-    x = jax.nn.relu(last_norm()(x))
+    x = jax.nn.relu(last_norm(x))
     x = layers.Conv(self.image_shape[2], kernel_init=_xavier)(x)
-    return layers.ACTIVATIONS.find(self.output)(x)
+    return layers.activation(self.output)(x)
 
-  def _norms(self, z: jax.Array, labels, train: bool):
-    """Returns the `() -> layer` of the blocks and that before the output."""
+  def _norms(
+    self, z: jax.Array, labels: jax.Array | None, train: bool
+  ) -> tuple[residual.Map, residual.Map]:
+    """Returns the norm of the blocks and that before the output.
+
+    Each makes a new layer, in the module that calls it.
+    """
     if self.conditional:
       self._check_condition(labels)
     if self.conditional and self.norm == "self_modulated":
-      # Chen et al. 2019: E(y) + z E'(y) in the place of z; here E' is 1 at
-      # first, and E is 0.
-      table = functools.partial(
-        nn.Embed,
-        self.num_classes,
-        z.shape[-1],
-        embedding_init=nn.initializers.zeros_init(),
-      )
-      z = table(name="shift")(labels) + z * (1 + table(name="scale")(labels))
-    batch = functools.partial(norms.batch_norm, train, self.axis_name)
+      z = self._with_classes(z, labels)
 
-    def by_label():
-      norm = norms.ConditionalBatchNorm(self.num_classes, self.axis_name)
-      return functools.partial(norm, condition=labels, train=train)
+    def batch(x: jax.Array) -> jax.Array:
+      return norms.batch_norm(train)(x)
 
-    def self_modulated():
-      norm = norms.SelfModulatedBatchNorm(self.axis_name)
-      return functools.partial(norm, z=z, train=train)
+    def by_label(x: jax.Array) -> jax.Array:
+      assert labels is not None  # By `_check_condition`.
+      return norms.ConditionalBatchNorm(self.num_classes)(x, labels, train)
+
+    def self_modulated(x: jax.Array) -> jax.Array:
+      return norms.SelfModulatedBatchNorm()(x, z, train)
 
     known = {
       "batch": (by_label if self.conditional else batch, batch),
       "self_modulated": (self_modulated, self_modulated),
-      "none": (no_norm, no_norm),
+      "none": (residual.identity, residual.identity),
     }
     if self.norm not in known:
       raise errors.unknown("norm", self.norm, known)
     return known[self.norm]
 
-  def _check_condition(self, labels) -> None:
+  def _with_classes(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    """Returns E(y) + z E'(y), which takes the place of z (Chen et al. 2019).
+
+    Here E' is 1 at first, and E is 0: training starts without labels.
+    """
+
+    def table(name: str) -> nn.Embed:
+      return nn.Embed(
+        self.num_classes,
+        z.shape[-1],
+        embedding_init=nn.initializers.zeros_init(),
+        name=name,
+      )
+
+    return table("shift")(labels) + z * (1 + table("scale")(labels))
+
+  def _check_condition(self, labels: jax.Array | None) -> None:
     if self.norm == "none":
       raise errors.UserError(
         "config.generator.conditional=True scales batch norm: set "
         "config.generator.norm='batch' or 'self_modulated'"
       )
-    layers.condition(self, labels)
+    condition(self, labels)
 
 
 class Discriminator(nn.Module):
   """image -> blocks -> ReLU -> features, pooled over space -> logit.
 
-  The features `[N, d]` are sown into `intermediates`.
-
   Attributes:
     image_shape: `(H, W, C)`, square.
     num_classes: of the labels, for heads that know of classes.
-    axis_name: unused.
     width: what the channels are multiples of.
     norm: "spectral" (of all kernels) or "none".
     spectral_skip: layers without spectral norm: "head", which is all that
       follows the features.
-    head: "linear", "projection" or "auxiliary", see `layers.head`.
+    head: "linear", "projection" or "auxiliary", see `labels.head`.
     pooling: "sum" or "mean" (Gulrajani et al. 2017).
   """
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   norm: str = "spectral"
   spectral_skip: tuple[str, ...] = ()
@@ -225,28 +238,36 @@ class Discriminator(nn.Module):
   pooling: str = "sum"
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]`, labels `[N]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]` with labels `[N]`: logits `[N]`."""
     del train
     self._check()
-    wrap = layers.spectral(self.norm, self.spectral_skip, ("head",))
+    wrap = spectral.wrapper(self.norm, self.spectral_skip, ("head",))
     _, channels, num_halvings = plan(self.image_shape)
     x = images
     for i, multiple in enumerate(channels):
       resample = "down" if i < num_halvings else ""
       x = Block(self.width * multiple, resample, wrap=wrap, first=i == 0)(x)
-    x = POOLINGS[self.pooling](jax.nn.relu(x), axis=(1, 2))
-    self.sow("intermediates", "features", x)
+    features = POOLINGS[self.pooling](jax.nn.relu(x), axis=(1, 2))
 
-    def linear(features: int, **fields) -> nn.Module:
-      return wrap(nn.Dense(features, kernel_init=_xavier, **fields), "head")
+    def linear(outputs: int, **fields: Any) -> residual.Map:
+      return wrap(nn.Dense(outputs, kernel_init=_xavier, **fields), "head")
 
-    return layers.head(self, linear, x, labels)
+    return head(
+      self.head,
+      linear,
+      features,
+      labels=labels,
+      num_classes=self.num_classes,
+    )
 
   def _check(self) -> None:
-    for kind, value, known in (
-      ("norm", self.norm, ("spectral", "none")),
-      ("pooling", self.pooling, POOLINGS),
-    ):
-      if value not in known:
-        raise errors.unknown(kind, value, known)
+    if self.norm not in ("spectral", "none"):
+      raise errors.unknown("norm", self.norm, ("spectral", "none"))
+    if self.pooling not in POOLINGS:
+      raise errors.unknown("pooling", self.pooling, POOLINGS)

@@ -12,15 +12,15 @@ the same nets with attention at 64x64, 42,017,412 and 39,448,258, and 61,440
 and 15,360 more, as attention has 5/4 C^2 + 1 and C is twice as large at 32x32.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from ganjax import errors
-from ganjax.nets import attention, layers, norms
+from ganjax.nets import attention, layers, norms, residual, spectral
+from ganjax.nets.judged import Judged
+from ganjax.nets.labels import condition, head
 
 _init = nn.initializers.glorot_uniform()
 
@@ -53,80 +53,72 @@ def check_size(net: str, image_shape: tuple[int, ...]) -> int:
   return size
 
 
-def condition(net: Any, labels: jax.Array | None) -> jax.Array | None:
-  """Returns the labels `[N]` that a net goes by; None if it goes by none.
+def spectral_conv(
+  kernel_init: nn.initializers.Initializer, features: int, **fields: Any
+) -> spectral.SpectralNorm:
+  """Returns a spectrally normalised convolution.
 
   Args:
-    net: with the fields `conditional` and `num_classes`.
-    labels: `[N]`, or None.
-
-  Raises:
-    UserError: it goes by labels and has none.
-  """
-  if not (net.conditional and net.num_classes):
-    return None
-  if labels is None:
-    role = type(net).__name__.lower()
-    raise errors.UserError(
-      f"a class-conditional {role} needs labels; give them or set "
-      f"config.{role}.conditional=False"
-    )
-  return labels
-
-
-def spectral_conv(kernel_init: Callable, *args, **fields):
-  """Returns a spectrally normalised `layers.Conv(*args, **fields)`."""
-  conv = layers.Conv(*args, kernel_init=kernel_init, **fields)
-  return layers.SpectralNorm(conv)
-
-
-def up_block(
-  x: jax.Array, features: int, norm: Callable, kernel_init: Callable
-) -> jax.Array:
-  """A residual block `[N, H, W, C] -> [N, 2H, 2W, features]` of a generator.
-
-  Args:
-    x: the feature map.
+    kernel_init: of the kernel.
     features: channels of the output.
-    norm: `[N, H, W, C]` -> the same, a new layer at each call.
-    kernel_init: of the convolutions.
+    **fields: of `layers.Conv`.
   """
-  conv = functools.partial(spectral_conv, kernel_init, features)
-  h = conv(resample="up")(jax.nn.relu(norm(x)))
-  h = conv()(jax.nn.relu(norm(h)))
-  return h + conv(kernel_size=1, resample="up")(x)
+  conv = layers.Conv(features, kernel_init=kernel_init, **fields)
+  return spectral.SpectralNorm(conv)
 
 
-def down_block(
-  x: jax.Array, features: int, halve: bool, first: bool, kernel_init: Callable
+def block(
+  x: jax.Array,
+  features: int,
+  kernel_init: nn.initializers.Initializer,
+  *,
+  norm: residual.Map = residual.identity,
+  resample: str = "",
+  first: bool = False,
 ) -> jax.Array:
-  """A residual block of a discriminator.
+  """Applies a residual block whose convolutions are spectrally normalised.
 
   Args:
     x: `[N, H, W, C]`.
     features: channels of the output.
-    halve: whether the resolution is halved.
-    first: of the net: images are not rectified.
     kernel_init: of the convolutions.
+    norm: applies a new normalisation each time it is called.
+    resample: "up" for twice the resolution, "down" for half of it, or "".
+    first: whether the input is an image, which is not rectified.
+
+  Returns:
+    `[N, H', W', features]`.
   """
-  conv = functools.partial(spectral_conv, kernel_init, features)
-  resample = "down" if halve else ""
-  h = conv()(x if first else jax.nn.relu(x))
-  h = conv(resample=resample)(jax.nn.relu(h))
-  if halve or features != x.shape[-1]:
-    x = conv(kernel_size=1, resample=resample)(x)
-  return h + x
+
+  def conv(features: int, resample: str) -> residual.Map:
+    return spectral_conv(kernel_init, features, resample=resample)
+
+  def shortcut(features: int, resample: str) -> residual.Map:
+    return spectral_conv(
+      kernel_init, features, kernel_size=1, resample=resample
+    )
+
+  return residual.block(
+    x,
+    features,
+    conv=conv,
+    shortcut=shortcut,
+    norm=norm,
+    resample=resample,
+    first=first,
+  )
 
 
 def judge(
   images: jax.Array,
   labels: jax.Array | None,
+  *,
   num_classes: int,
   width: int,
   attention_size: int,
-  kernel_init: Callable,
-) -> jax.Array:
-  """The projection discriminator of SAGAN and BigGAN (Miyato & Koyama 2018).
+  kernel_init: nn.initializers.Initializer,
+) -> Judged:
+  """Applies the discriminator of SAGAN and BigGAN, a projection of labels.
 
   Args:
     images: `[N, H, W, C]`, square, of 32, 64 or 128 pixels.
@@ -137,24 +129,35 @@ def judge(
     kernel_init: of all kernels.
 
   Returns:
-    Logits `[N]`: a linear function of the features h plus embed(label) . h.
+    Logits `[N]`, a linear function of the features h plus embed(label) . h
+    (Miyato & Koyama 2018), and h.
   """
-  channels, halvings = _D_CHANNELS[images.shape[1]]
+  channels, num_halvings = _D_CHANNELS[images.shape[1]]
   x = images
   for i, multiple in enumerate(channels):
-    x = down_block(x, multiple * width, i < halvings, i == 0, kernel_init)
-    if i < halvings and x.shape[1] == attention_size:
+    halve = i < num_halvings
+    x = block(
+      x,
+      multiple * width,
+      kernel_init,
+      resample="down" if halve else "",
+      first=i == 0,
+    )
+    if halve and x.shape[1] == attention_size:
       x = attention.SelfAttention(kernel_init)(x)
-  h = jax.nn.relu(x).sum((1, 2))
-  head = nn.Dense(1, kernel_init=kernel_init)
-  logits = layers.SpectralNorm(head)(h)[:, 0]
-  if labels is None:
-    return logits
-  embed = nn.Dense(
-    h.shape[-1], use_bias=False, kernel_init=kernel_init, name="embed"
+  features = jax.nn.relu(x).sum((1, 2))
+
+  def linear(outputs: int, **fields: Any) -> residual.Map:
+    dense = nn.Dense(outputs, kernel_init=kernel_init, **fields)
+    return spectral.SpectralNorm(dense)
+
+  return head(
+    "linear" if labels is None else "projection",
+    linear,
+    features,
+    labels=labels,
+    num_classes=num_classes,
   )
-  classes = jax.nn.one_hot(labels, num_classes, dtype=h.dtype)
-  return logits + (layers.SpectralNorm(embed)(classes) * h).sum(-1)
 
 
 class Generator(nn.Module):
@@ -163,7 +166,6 @@ class Generator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, of 32, 64 or 128 pixels.
     num_classes: of the labels that conditional batch norm goes by.
-    axis_name: the mapped axis, for batch norm.
     width: channels before the last layer at 64 and 128 px, where there are 16
       times as many at 4x4; a quarter of the channels at 32 px.
     conditional: whether to use the labels of a dataset that has some.
@@ -171,35 +173,36 @@ class Generator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   conditional: bool = True
 
   @nn.compact
-  def __call__(self, z: jax.Array, labels=None, train: bool = True):
+  def __call__(
+    self, z: jax.Array, labels: jax.Array | None = None, train: bool = True
+  ) -> jax.Array:
     """Maps `z [N, z_dim]` and labels `[N]` to images `[N, H, W, C]`."""
     size = check_size("sagan", self.image_shape)
-    labels = condition(self, labels)
-    plain = functools.partial(norms.batch_norm, train, self.axis_name)
+    labels = condition(self, labels, optional=True)
 
     def norm(x: jax.Array) -> jax.Array:
       if labels is None:
-        return plain()(x)
-      layer = norms.ConditionalBatchNorm(self.num_classes, self.axis_name)
-      return layer(x, labels, train)
+        return norms.batch_norm(train)(x)
+      return norms.ConditionalBatchNorm(self.num_classes)(x, labels, train)
 
     first, *channels = (self.width * m for m in _CHANNELS[size])
     dense = nn.Dense(16 * first, kernel_init=_init)
-    x = layers.SpectralNorm(dense)(z).reshape(-1, 4, 4, first)
+    x = spectral.SpectralNorm(dense)(z).reshape(-1, 4, 4, first)
     for features in channels:
-      x = up_block(x, features, norm, _init)
+      x = block(x, features, _init, norm=norm, resample="up")
       if x.shape[1] == _attention_size(size):
         x = attention.SelfAttention(_init)(x)
-    conv = spectral_conv(_init, self.image_shape[2])
-    return jax.nn.tanh(conv(jax.nn.relu(plain()(x))))
+    # The last norm goes by no labels, as in the authors' code.
+    x = jax.nn.relu(norms.batch_norm(train)(x))
+    return jax.nn.tanh(spectral_conv(_init, self.image_shape[2])(x))
 
 
 def _attention_size(size: int) -> int:
+  """Returns the height of the feature map with self-attention."""
   return min(32, size // 2)
 
 
@@ -209,7 +212,6 @@ class Discriminator(nn.Module):
   Attributes:
     image_shape: `(H, W, C)`, square, of 32, 64 or 128 pixels.
     num_classes: of the labels that are projected.
-    axis_name: unused.
     width: channels after the first block at 64 and 128 px, where there are 16
       times as many in the end; half the channels at 32 px.
     conditional: whether to use the labels of a dataset that has some.
@@ -217,17 +219,24 @@ class Discriminator(nn.Module):
 
   image_shape: tuple[int, ...]
   num_classes: int = 0
-  axis_name: str | None = None
   width: int = 64
   conditional: bool = True
 
   @nn.compact
-  def __call__(self, images: jax.Array, labels=None, train: bool = True):
-    """Maps images `[N, H, W, C]` and labels `[N]` to logits `[N]`."""
+  def __call__(
+    self,
+    images: jax.Array,
+    labels: jax.Array | None = None,
+    train: bool = True,
+  ) -> Judged:
+    """Judges images `[N, H, W, C]` with labels `[N]`: logits `[N]`."""
     del train
     size = check_size("sagan", self.image_shape)
-    labels = condition(self, labels)
-    attention_size = _attention_size(size)
     return judge(
-      images, labels, self.num_classes, self.width, attention_size, _init
+      images,
+      condition(self, labels, optional=True),
+      num_classes=self.num_classes,
+      width=self.width,
+      attention_size=_attention_size(size),
+      kernel_init=_init,
     )
