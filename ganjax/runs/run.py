@@ -13,7 +13,8 @@ import numpy as np
 from ganjax import data, errors
 from ganjax.data import scaling
 from ganjax.evaluation import metrics
-from ganjax.runs import checkpoint, configs, logs
+from ganjax.runs import checkpoint, configs
+from ganjax.runs.history import read_history
 from ganjax.runs.sampler import Sampler
 from ganjax.systems import System
 
@@ -140,7 +141,7 @@ class Run:
 
   def history(self) -> list[dict[str, Any]]:
     """Returns the rows of `metrics.jsonl`."""
-    return logs.read_history(self.workdir)
+    return read_history(self.workdir)
 
 
 def load(
