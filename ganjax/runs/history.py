@@ -31,9 +31,7 @@ def read_history(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     with contextlib.suppress(ValueError, RecursionError):
       row = json.loads(line)
       if isinstance(row, dict) and isinstance(row.get("step"), int):
-        rows.append(
-          {key: NOT_FINITE.get(str(x), x) for key, x in row.items()}
-        )
+        rows.append({key: NOT_FINITE.get(str(x), x) for key, x in row.items()})
   return rows
 
 

@@ -115,9 +115,7 @@ def _numbers(scalars: Mapping[str, float]) -> Iterator[_Part]:
   if scalars.keys() >= set(ACCURACIES):
     own_form.update(ACCURACIES)
     real, fake = (f"{100 * scalars[name]:.0f}" for name in ACCURACIES)
-    yield _Part(
-      f"D acc real / fake {real} / {fake} %", f"D acc {real}/{fake}%"
-    )
+    yield _Part(f"D acc real / fake {real} / {fake} %", f"D acc {real}/{fake}%")
   for name, value in scalars.items():
     health = name in HEALTH or name.startswith(HEALTH_PREFIX)
     if name not in own_form and not health:

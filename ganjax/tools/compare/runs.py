@@ -197,7 +197,7 @@ def _names(workdirs: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
 
 
 def _read(workdir: pathlib.Path, name: str, notes: list[str]) -> Run:
-  config, shape, num_classes = one_run.read_config(workdir)
+  config, shape, num_classes = one_run.read_config(workdir, any_version=True)
   rows = history.read_history(workdir)
   records = _records(workdir / "evaluation.json", name, notes)
   step = max((row["step"] for row in rows), default=0)
