@@ -220,6 +220,14 @@ def test_a_diagnosis_is_a_strip_above_every_panel():
   assert [t.get_text() for t in key.get_texts()] == [*expected.values()]
 
 
+def test_spans_are_the_steps_over_which_a_diagnosis_held():
+  names = ["", "x", "x", None, "x", "", "y", ""]
+  history: list = [dict(step=i, diagnosis=name) for i, name in enumerate(names)]
+  history.append(dict(step=9, frechet=1.0))
+  assert curves.spans(history) == [("x", 0, 4), ("y", 5, 6)]
+  assert curves.spans([]) == []
+
+
 def test_strips_have_their_colours_and_a_legend(tmp_path):
   history = rows(40)
   names = list(curves.DIAGNOSES)
@@ -250,25 +258,34 @@ def test_log_2_is_drawn_only_if_asked_for():
     assert legend(axes) == ["D", "G"] + ["log 2"] * log2
 
 
-class Axes:
-  def plot(self, steps, values, **style):
-    self.mean = values
-
-
 def test_a_running_mean_neither_lags_nor_fades_at_the_ends():
-  axes, ramp = Axes(), np.arange(400.0)
-  curves._line(axes, ramp, ramp, "", plots.BLUE, log=False)
-  np.testing.assert_allclose(axes.mean[20:-20], ramp[20:-20])
-  curves._line(axes, ramp, np.ones(400), "", plots.BLUE, log=False)
-  np.testing.assert_allclose(axes.mean, 1)
+  ramp = np.arange(400.0)
+  mean = curves._running_mean(ramp, 13, log=False)
+  np.testing.assert_allclose(mean[20:-20], ramp[20:-20])
+  mean = curves._running_mean(np.ones(400), 13, log=False)
+  np.testing.assert_allclose(mean, 1)
 
 
 def test_a_running_mean_on_a_logarithmic_axis_is_geometric():
-  axes, ramp = Axes(), np.arange(400.0)
-  curves._line(axes, ramp, np.exp(-ramp / 9), "", plots.BLUE, log=True)
-  np.testing.assert_allclose(axes.mean[20:-20], np.exp(-ramp / 9)[20:-20])
-  curves._line(axes, ramp, 0.5 * (ramp != 7), "", plots.BLUE, log=True)
-  np.testing.assert_allclose(axes.mean, 0.5)
+  ramp = np.arange(400.0)
+  mean = curves._running_mean(np.exp(-ramp / 9), 13, log=True)
+  np.testing.assert_allclose(mean[20:-20], np.exp(-ramp / 9)[20:-20])
+  mean = curves._running_mean(0.5 * (ramp != 7), 13, log=True)
+  np.testing.assert_allclose(mean, 0.5)
+
+
+@pytest.mark.parametrize("count", [14, 15, 59, 60, 400])
+def test_a_long_series_is_faint_behind_its_mean(count):
+  history = [dict(step=i, mine=math.sin(i)) for i in range(count)]
+  lines = panels(history)["mine"].lines
+  values = np.array([row["mine"] for row in history])
+  np.testing.assert_array_equal(lines[0].get_ydata(), values)
+  assert len(lines) == (2 if count >= 60 else 1)
+  assert (lines[0].get_marker() == "o") == (count < 15)
+  if count >= 60:
+    mean = curves._running_mean(values, count // 30, log=False)
+    np.testing.assert_array_equal(lines[1].get_ydata(), mean)
+    assert lines[0].get_alpha() < 0.5 and lines[1].get_alpha() is None
 
 
 def test_a_curve_has_the_long_legend_inside():
