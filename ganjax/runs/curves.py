@@ -368,7 +368,8 @@ def _step_axis(axes: Axes, last_step: int, labelled: bool) -> None:
   unit = 1e6 if last_step >= 1e6 else 1e3
   suffix = "M" if last_step >= 1e6 else "k"
 
-  def text_of(step: float, _: int) -> str:
+  def text_of(step: float, place: float) -> str:
+    del place
     return f"{step / unit:g}{suffix}" if step else "0"
 
   if last_step >= 1e4:
