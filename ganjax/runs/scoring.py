@@ -95,12 +95,12 @@ def of_path(path: pathlib.Path, like: np.ndarray) -> SampleSource:
     if like.ndim != 4:
       raise errors.UserError(f"{path} holds images, the dataset holds points")
     arrays = folder.load("all", str(path), like.shape[1], like.shape[3])
-    images, labels = arrays.images, arrays.labels
   else:
     images, labels = _read(path)
-  if images.dtype == np.float64:
-    images = images.astype(np.float32)
-  return of_arrays(data.Arrays(images, labels), str(path))
+    if images.dtype == np.float64:
+      images = images.astype(np.float32)
+    arrays = data.Arrays(images, labels)
+  return of_arrays(arrays, str(path))
 
 
 def of_arrays(arrays: data.Arrays, name: str) -> SampleSource:

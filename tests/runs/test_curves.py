@@ -97,10 +97,13 @@ def rows(num):
 def healthy(num, **changes):
   rng = np.random.RandomState(0)
   return [
-    {"step": 10 * i}
-    | {k: v * (1 + 0.1 * rng.uniform()) for k, v in HEALTH.items()}
-    | dict(classes=10, modes=8)
-    | changes
+    {
+      "step": 10 * i,
+      **{k: v * (1 + 0.1 * rng.uniform()) for k, v in HEALTH.items()},
+      "classes": 10,
+      "modes": 8,
+      **changes,
+    }
     for i in range(1, num + 1)
   ]
 
@@ -108,8 +111,8 @@ def healthy(num, **changes):
 def test_curves_have_a_panel_a_kind_of_metric(tmp_path):
   history = rows(400)
   history[40]["d_loss"] = "nan"
-  history[80] |= dict(frechet=9.5, classes=10, classes_covered=8, class_kl=0.1)
-  history[90] |= dict(frechet=float("inf"), mine="inf")
+  history[80].update(frechet=9.5, classes=10, classes_covered=8, class_kl=0.1)
+  history[90].update(frechet=float("inf"), mine="inf")
   curves.draw(tmp_path / "x.png", history, log2=True)
   picture = read(tmp_path / "x.png")
   assert picture.shape[:2] == (640, 1260)  # Six panels; `mine` has no value.
@@ -194,9 +197,12 @@ def test_an_axis_is_logarithmic_where_it_hides_nothing(values, scale):
 
 def test_shares_have_the_axis_of_shares(usual):
   for title in TITLES:
-    share = "share" in title.lower() and "nats" not in title
-    share |= title in ("Accuracy of D", "Mean output of D")
-    share |= title == "Augmentation probability"
+    named = "share" in title.lower() and "nats" not in title
+    share = named or title in (
+      "Accuracy of D",
+      "Mean output of D",
+      "Augmentation probability",
+    )
     assert (usual[title].get_ylim() == curves.SHARE) == share, title
 
 
@@ -212,7 +218,7 @@ def test_a_diagnosis_is_a_strip_above_every_panel():
     (strip,) = axes.collections
     spans = [tuple(path.vertices[:, 0]) for path in strip.get_paths()]
     assert spans == list(expected)
-  before = panels([row | {"diagnosis": ""} for row in history])
+  before = panels([{**row, "diagnosis": ""} for row in history])
   for title in TITLES:  # It hides nothing and moves nothing.
     limits = found[title].get_ylim(), before[title].get_ylim()
     np.testing.assert_allclose(*limits, rtol=1e-9)
@@ -245,7 +251,7 @@ def test_strips_have_their_colours_and_a_legend(tmp_path):
 
 @pytest.mark.parametrize("diagnosis", [None, ""])
 def test_no_diagnosis_no_strip(tmp_path, diagnosis):
-  history = [row | {"diagnosis": diagnosis} for row in rows(9)]
+  history = [{**row, "diagnosis": diagnosis} for row in rows(9)]
   curves.draw(tmp_path / "x.png", history)
   assert len(read(tmp_path / "x.png")) == 320
 
@@ -289,7 +295,8 @@ def test_a_long_series_is_faint_behind_its_mean(count):
 
 
 def test_a_curve_has_the_long_legend_inside():
-  short, long = healthy(5), healthy(5, penalty_zero_centred_gradient=0.1)
+  short = healthy(5)
+  long = healthy(5, penalty_zero_centred_gradient=0.1)
   for history, outside in ((short, True), (long, False)):
     axes = panels(history)["Penalties"]
     box = axes.get_legend().get_window_extent()

@@ -39,7 +39,8 @@ def lines(workdir):
 def events(workdir):
   found = []
   for path in sorted(workdir.glob("events.out.tfevents.*")):
-    content, at = path.read_bytes(), 0
+    content = path.read_bytes()
+    at = 0
     while at < len(content):
       # Length, its checksum, the event, its checksum.
       (length,) = struct.unpack_from("<Q", content, at)

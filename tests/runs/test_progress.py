@@ -30,7 +30,8 @@ def test_the_progress_line_fits(width, num_steps):
 def test_the_bar_is_as_full_as_the_run():
   for step, share in ((0, 0), (5, 0.5), (10, 1), (11, 1)):
     line = progress.line(step, 10, 0, None, {}, 80)
-    full, empty = line.count("━"), line.count("╌")
+    full = line.count("━")
+    empty = line.count("╌")
     assert full / (full + empty) == share
 
 

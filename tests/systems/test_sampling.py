@@ -157,7 +157,8 @@ def test_standing_statistics_are_the_mean_of_the_batches():
   labels = np.resize(np.arange(10), (16, 64, 1))
   z = np.stack([draw_z(STANDING_SEED, i) for i in range(16)])
   x = np.float64(3 + 2 * z + labels)
-  mean, var = x.mean(1).mean(0), x.var(1).mean(0)
+  mean = x.mean(1).mean(0)
+  var = x.var(1).mean(0)
   assert (abs(var - x.var((0, 1))) > 1e-2).any()  # Another definition.
   standing = functools.partial(draw, statistics="standing")
   expected = normalised(3 + 2 * draw_z(0, 0) + 7, mean, var)
@@ -171,7 +172,8 @@ def test_standing_statistics_are_the_mean_of_the_batches():
 @pytest.mark.parametrize("ema", [True, False])
 def test_settling_touches_running_statistics_alone(ema):
   system, state = make(norm=True)
-  key, weight = jax.random.key(0), 0.25
+  key = jax.random.key(0)
+  weight = 0.25
   new = system.settle(state, key, 8, None, ema, None, weight)
   moved, same = ("ema", "generator") if ema else ("generator", "ema")
   old = getattr(state, moved).stats
@@ -310,7 +312,8 @@ def test_command(tmp_path, monkeypatch, capsys):
 def test_samples_are_decoded_latents(ema):
   draw: Any = sampler(num_classes=3)
   state = draw.args[0]
-  z, labels = draw.func.latents(70, 5, 0.0), np.arange(70) % 3
+  z = draw.func.latents(70, 5, 0.0)
+  labels = np.arange(70) % 3
   decoded = draw.func.decode(state, z, labels, ema)
   np.testing.assert_array_equal(decoded, draw(70, labels, 5, ema=ema))
   assert abs(draw.func.latents(70, 5, 0.5)).max() <= 0.5
