@@ -14,8 +14,8 @@ from scipy import ndimage
 from ganjax import data
 from ganjax.data import tfds
 from ganjax.evaluation import evaluator as evaluate
-from ganjax.runs import logs
 from ganjax.runs import scoring as sources
+from ganjax.runs.environment import environment
 
 PAGE = pathlib.Path(__file__).parent / "anchors.md"
 MARK = "<!-- By hand from here on. -->"
@@ -91,7 +91,7 @@ def main() -> None:
     rows.append(f"| {name} | " + " | ".join(cells) + " |")
     print(rows[-1], *flags, sep="\n  ", flush=True)
   seconds = time.perf_counter() - start
-  facts, net = logs.environment(), evaluator.extractor
+  facts, net = environment(), evaluator.extractor
   versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
   text = f"""# Anchors of the metrics on CIFAR-10
 

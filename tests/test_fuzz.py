@@ -20,7 +20,7 @@ from ganjax import data, errors, main
 from ganjax.data import cache, folder
 from ganjax.evaluation import metrics
 from ganjax.evaluation.convert import graph_def, state_dict
-from ganjax.runs import configs, logs
+from ganjax.runs import configs, history
 from ganjax.runs import run as runs
 from ganjax.runs import scoring as sources
 from ganjax.tools.evaluate import command
@@ -268,8 +268,8 @@ ROWS = b'{"step": 1, "d_loss": 0.5, "note": "x"}\n{"step": 2, "a": "nan"}\n'
 @fuzz(200)
 @given(damaged(ROWS) | st.binary(max_size=50))
 def test_a_damaged_history_gives_the_rows_that_are_whole(place, content):
-  (place / logs.HISTORY).write_bytes(content)
-  rows = logs.read_history(place)
+  (place / history.HISTORY).write_bytes(content)
+  rows = history.read_history(place)
   assert len(rows) <= len(content.split(b"\n"))
   for row in rows:
     assert isinstance(row["step"], int)
@@ -319,8 +319,8 @@ DEEP = b"[" * 100_000
 
 
 def test_json_that_is_nested_too_deep(place):
-  (place / logs.HISTORY).write_bytes(ROWS + DEEP)
-  assert len(logs.read_history(place)) == 2
+  (place / history.HISTORY).write_bytes(ROWS + DEEP)
+  assert len(history.read_history(place)) == 2
   for name in ("config.json", "evaluation.json"):
     (place / name).write_bytes(DEEP)
   with pytest.raises(errors.UserError, match="is damaged"):

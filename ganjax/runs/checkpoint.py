@@ -11,7 +11,8 @@ import math
 import pathlib
 import shutil
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,10 +23,23 @@ from ganjax import errors
 from ganjax.runs import manifest
 
 
+class _Save(NamedTuple):
+  """A save under way.
+
+  Attributes:
+    step: that is saved.
+    done: its manifest is there, or an error says why not.
+  """
+
+  step: int
+  done: concurrent.futures.Future[None]
+
+
 class Checkpoints:
   """The checkpoints of a run, written in the background.
 
-  The newest `keep` are kept, and the best one by a metric.
+  The newest `keep` are kept, and the best one by a metric. A context manager,
+  which waits at its end for the save under way.
   """
 
   def __init__(
@@ -45,45 +59,51 @@ class Checkpoints:
       better: whether a "lower" or a "higher" one is better.
       read_only: for looking on while another process may write.
     """
-    policies: list[Any] = [checkpoint_managers.LatestN(keep)]
-    # A run may have begun with another `best`.
+    self._folder = folder.absolute()
+    self._best = best
+    # A run may have begun with another `best`: a step without the value counts
+    # as the worst of all.
     worst = {"lower": math.inf, "higher": -math.inf}[better]
-    value = lambda values: values.get(best, worst)
+
+    def value(values: Mapping[str, float]) -> float:
+      return values.get(best, worst)
+
+    policies: list[Any] = [checkpoint_managers.LatestN(keep)]
     if best:
       policies.append(
         checkpoint_managers.BestN(
           get_metric_fn=value,
           n=1,
-          reverse=better == "lower",  # the last one in order is the best
+          reverse=better == "lower",  # The last one in order is the best.
           keep_checkpoints_without_metrics=False,
         )
       )
-    policy = checkpoint_managers.AnyPreservationPolicy(policies)
-    self._folder, self._read_only = folder.absolute(), read_only
-    self._best = best
+    multiprocessing = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+      # One process writes for all. By default Orbax would wait for the others.
+      index = jax.process_index()
+      multiprocessing = ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}
+      )
     if not read_only:
       self._folder.mkdir(parents=True, exist_ok=True)
-    alone: dict[str, Any] = {}
-    if jax.process_count() > 1:  # Orbax would wait for the others.
-      index = jax.process_index()
-      alone = dict(primary_host=index, active_processes={index})
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy,
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         # Without a `best_fn` Orbax does not write the metrics to disk, and
         # a resumed run would forget which step was the best.
         best_fn=value if best else None,
         best_mode={"lower": "min", "higher": "max"}[better],
         cleanup_tmp_directories=not read_only,
         create=False,
-        multiprocessing_options=ocp.options.MultiprocessingOptions(**alone),
+        multiprocessing_options=multiprocessing,
         enable_async_checkpointing=True,
       ),
     )
+    # One thread, which seals one save after the other.
     self._pool = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
-    # The save under way: its step, and when its manifest will be there.
-    self._saving: tuple[int, concurrent.futures.Future] | None = None
+    self._saving: _Save | None = None
 
   def save(self, step: int, state: Any, values: dict[str, float]) -> None:
     """Saves `state` as `step`; returns once the state may change.
@@ -91,13 +111,15 @@ class Checkpoints:
     Args:
       step: later than every saved one.
       state: a pytree of arrays.
-      values: of the metrics at this step.
+      values: name -> value of the metrics at this step; empty if it was not
+        scored.
 
     Raises:
       FloatingPointError: the state is not finite, and was not saved.
       SaveError: this save or the one before failed.
     """
     self.wait()
+    # To the host, where it is looked at and written.
     state = jax.tree.map(np.asarray, state)
     if name := not_finite(state):
       raise FloatingPointError(
@@ -118,7 +140,7 @@ class Checkpoints:
         f"steps {self.steps()}"
       )
     facts = manifest.facts_of(state)
-    self._saving = step, self._pool.submit(self._seal, step, facts)
+    self._saving = _Save(step, self._pool.submit(self._seal, step, facts))
 
   def poll(self) -> None:
     """Looks whether the save under way has failed; does not wait for it.
@@ -126,25 +148,31 @@ class Checkpoints:
     Raises:
       SaveError: it has.
     """
-    if self._saving and self._saving[1].done():
+    if self._saving is not None and self._saving.done.done():
       self.wait()
 
   def wait(self) -> None:
-    """Waits for the save under way; raises as `poll`."""
+    """Waits for the save under way, if there is one.
+
+    Raises:
+      SaveError: it has failed. The error is raised once.
+    """
     if self._saving is None:
       return
-    (step, future), self._saving = self._saving, None
+    saving = self._saving
+    self._saving = None
     try:
-      future.result()
+      saving.done.result()
     except Exception as error:
-      raise self._failed(step, error) from error
+      raise self._failed(saving.step, error) from error
 
-  def _seal(self, step: int, leaves: dict[str, Any]) -> None:
-    """Waits until Orbax is done, and writes the manifest."""
+  def _seal(self, step: int, leaves: Mapping[str, manifest.Facts]) -> None:
+    """Waits until Orbax is done, and writes the manifest: the step counts."""
     self._manager.wait_until_finished()
     manifest.write(self._folder / str(step), leaves)
 
   def _failed(self, step: int, reason: object) -> errors.SaveError:
+    """Deletes what there is of a step, and returns the error that says so."""
     # What Orbax believes of this step would keep it from saving it again.
     shutil.rmtree(self._folder / str(step), ignore_errors=True)
     self._manager.reload()
@@ -174,8 +202,8 @@ class Checkpoints:
   def resume(self, like: Any) -> tuple[int, Any]:
     """Returns the newest intact step and its state, or 0 and None.
 
-    What is damaged or was not finished is renamed, and said; of each kind one
-    is kept.
+    Newer steps that are damaged or were not finished are renamed, with a
+    warning. The last one of each kind is kept for whoever wants to look at it.
 
     Args:
       like: as for `restore`.
@@ -184,15 +212,20 @@ class Checkpoints:
       UserError: there are checkpoints and none is intact.
     """
     self.wait()
-    found, problems = 0, {}
+    found = 0
+    problems: dict[pathlib.Path, str] = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       folder = self._folder / str(step)
-      if not (problem := manifest.problem(folder)):
+      problem = manifest.problem(folder)
+      if not problem:
         found = step
         break
       problems[folder] = f"the checkpoint of step {step} {problem}"
-    # A kill leaves one that is not finished; more are of something else.
-    if not found and (len(problems) > 1 or any(map(manifest.exists, problems))):
+    # A kill during the first save leaves one step that is not finished: the run
+    # begins anew. More than that, or a step that was finished, is a disk that
+    # loses data: to begin anew would hide that, and overwrite the run.
+    not_by_a_kill = len(problems) > 1 or any(map(manifest.exists, problems))
+    if not found and not_by_a_kill:
       raise errors.UserError(
         f"no checkpoint in {self._folder} is intact: "
         f"{'; '.join(problems.values())}. Restore a copy of one, or give "
@@ -200,7 +233,9 @@ class Checkpoints:
       )
     for folder, problem in problems.items():
       self._set_aside(folder, problem)
-    return found, self.restore(like, found) if found else None
+    if not found:
+      return 0, None
+    return found, self.restore(like, found)
 
   def _set_aside(self, folder: pathlib.Path, problem: str) -> None:
     """Renames a step so that it counts no more, and says so."""
@@ -232,14 +267,18 @@ class Checkpoints:
         f"no checkpoint{wanted} in {self._folder}; "
         f"there are: {', '.join(map(str, steps)) or 'none'}"
       )
-    name, folder = f"the checkpoint of step {step}", self._folder / str(step)
-    if problem := manifest.problem(folder):
+    name = f"the checkpoint of step {step}"
+    folder = self._folder / str(step)
+    problem = manifest.problem(folder)
+    if problem:
       raise errors.UserError(f"{name} {problem}")
-    if difference := manifest.difference(folder, manifest.facts_of(like)):
+    # Before Orbax looks, so that the error names one leaf and both sides of it.
+    difference = manifest.difference(folder, manifest.facts_of(like))
+    if difference:
       raise errors.UserError(f"{name} does not fit: {difference}")
-    target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     restored = self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardRestore(_zeros(like))),
     )
     return restored["state"]
 
@@ -261,9 +300,12 @@ class Checkpoints:
 
 
 class NoCheckpoints:
-  """In place of `Checkpoints` in a process that leaves them to another."""
+  """In place of `Checkpoints` in a process that leaves them to another.
 
-  def __init__(self, *_):
+  The other process reads and writes, and what it restored comes from it.
+  """
+
+  def __init__(self, *_: object):
     """Takes what `Checkpoints` takes."""
 
   def save(self, step: int, state: Any, values: dict[str, float]) -> None:
@@ -281,7 +323,7 @@ class NoCheckpoints:
 
   def resume(self, like: Any) -> tuple[int, Any]:
     """Returns 0, and arrays of zeros."""
-    return 0, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    return 0, _zeros(like)
 
   def __enter__(self) -> "NoCheckpoints":
     """Returns itself."""
@@ -297,3 +339,8 @@ def not_finite(state: Any) -> str:
     if not np.isfinite(leaf).all():
       return jax.tree_util.keystr(path)
   return ""
+
+
+def _zeros(like: Any) -> Any:
+  """Returns host arrays of the shapes and types of a pytree."""
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)

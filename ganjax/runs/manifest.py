@@ -1,7 +1,8 @@
 """What a finished checkpoint consists of, to notice any change of it.
 
-A file beside those of a step: its first line is the SHA-256 of its second, a
-JSON object with the SHA-256 of every file, and each leaf's type and shape.
+A manifest is a file beside those of a step. Its first line is the SHA-256 of
+its second, a JSON object: the format of the state, the SHA-256 of every file,
+and each leaf's type and shape.
 """
 
 import hashlib
@@ -15,18 +16,35 @@ import jax
 import numpy as np
 
 NAME = "ganjax_manifest.json"
+# What a state is made of. Raise it when older checkpoints cannot be restored
+# any more; 2 since a state is its step, its nets, their averages, its memory.
+FORMAT = 2
+# Of manifests that name none: those of ganjax 0.1.0.
+FIRST_FORMAT = 1
 # Of a leaf: its type and its shape.
 Facts = tuple[str, list[int]]
 
 
 def write(folder: pathlib.Path, leaves: Mapping[str, Facts]) -> None:
-  """Writes the manifest of what is in `folder`, complete and on the disk."""
-  text = json.dumps({"files": _digests(folder), "leaves": leaves})
+  """Writes the manifest of what is in `folder`, complete and on the disk.
+
+  Args:
+    folder: of a step, with all its files.
+    leaves: path -> type and shape of each leaf of its state.
+
+  Raises:
+    OSError: a file cannot be read or written.
+  """
+  text = json.dumps(
+    {"format": FORMAT, "files": _digests(folder), "leaves": leaves}
+  )
   own = hashlib.sha256(text.encode()).hexdigest()
   # Beside the folder: within it, it would be a file that does not belong there.
   temporary = folder.with_name(f".{folder.name}.{NAME}")
   with temporary.open("w") as file:
     file.write(f"{own}\n{text}\n")
+    # A manifest says that all is there: so it must not be there by name alone
+    # if the machine dies now.
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(folder / NAME)
@@ -37,19 +55,38 @@ def exists(folder: pathlib.Path) -> bool:
   return (folder / NAME).exists()
 
 
+def formats(folder: pathlib.Path) -> set[int]:
+  """Returns the formats of the checkpoints below `folder`.
+
+  Args:
+    folder: of all steps; it need not exist. Steps whose manifest is missing or
+      damaged are left out: they are refused when they are restored.
+  """
+  found = set()
+  for path in folder.glob(f"*/{NAME}"):
+    try:
+      found.add(int(_read(path.parent).get("format", FIRST_FORMAT)))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+      continue
+  return found
+
+
 def problem(folder: pathlib.Path) -> str:
   """Returns what is wrong with `folder`, "" if nothing is."""
   if not exists(folder):
     return "was not finished"
   try:
-    wanted, found = _read(folder)["files"], _digests(folder)
+    wanted = _read(folder)["files"]
+    found = _digests(folder)
   except (OSError, ValueError) as error:
     return f"is damaged: {error}"
   for file in sorted(wanted.keys() | found.keys()):
-    if wanted.get(file) != found.get(file):
-      what = "has changed" if file in wanted else "does not belong there"
-      what = what if file in found else "is missing"
-      return f"is damaged: its file {file} {what}"
+    if file not in found:
+      return f"is damaged: its file {file} is missing"
+    if file not in wanted:
+      return f"is damaged: its file {file} does not belong there"
+    if wanted[file] != found[file]:
+      return f"is damaged: its file {file} has changed"
   return ""
 
 
@@ -61,12 +98,25 @@ def difference(folder: pathlib.Path, leaves: Mapping[str, Facts]) -> str:
     leaves: path -> type and shape, as they should be.
   """
   saved = _read(folder)["leaves"]
-  text = lambda facts: f"{facts[0]} {list(facts[1])}" if facts else "absent"
   for name in sorted(saved.keys() | leaves.keys()):
-    one, other = text(saved.get(name)), text(leaves.get(name))
-    if one != other:
-      return f"{name} is {one} there and {other} in this config's system"
+    there = _text_of(saved.get(name))
+    here = _text_of(leaves.get(name))
+    if there != here:
+      return f"{name} is {there} there and {here} in this config's system"
   return ""
+
+
+def facts_of(tree: Any) -> dict[str, Facts]:
+  """Returns the type and the shape of each leaf by its path."""
+  return {
+    jax.tree_util.keystr(path): (str(np.dtype(leaf.dtype)), list(leaf.shape))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _text_of(facts: Facts | None) -> str:
+  """Returns facts for people, such as "float32 [3, 4]"."""
+  return f"{facts[0]} {list(facts[1])}" if facts else "absent"
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
@@ -82,17 +132,9 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
   """Returns the manifest; raises ValueError where it is damaged."""
-  own, _, text = (folder / NAME).read_bytes().partition(b"\n")
-  text, end = text[:-1], text[-1:]
+  own, _, rest = (folder / NAME).read_bytes().partition(b"\n")
+  text = rest[:-1]
   right = hashlib.sha256(text).hexdigest().encode() == own
-  if not right or end != b"\n":
+  if not right or rest[-1:] != b"\n":
     raise ValueError(f"its file {NAME} has changed")
   return json.loads(text)
-
-
-def facts_of(tree: Any) -> dict[str, Facts]:
-  """Returns the type and the shape of each leaf by its path."""
-  return {
-    jax.tree_util.keystr(path): (str(np.dtype(leaf.dtype)), list(leaf.shape))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+import ganjax
 from ganjax import data, errors
 from ganjax.data import scaling
 from ganjax.evaluation import metrics
-from ganjax.runs import checkpoint, configs, logs
+from ganjax.runs import checkpoint, configs, environment, history, manifest
 from ganjax.runs.sampler import Sampler
 from ganjax.systems import System
 
@@ -21,6 +23,15 @@ from ganjax.systems import System
 @dataclasses.dataclass(frozen=True)
 class Run:
   """A trained system; needs no dataset and no network.
+
+  What its system can do with images are methods, too: those of its system's
+  abilities, which `dir(run)` lists. Each is `apply` with that name:
+
+      run.score(images)           # D's logits, float32 [n]
+      run.encode(images)          # latents, float32 [n, z_dim]
+      run.reconstruct(images)     # images, as they are stored
+      run.classify(images)        # class logits, float32 [n, num_classes]
+      run.log_likelihood(images, draws=50)  # {bound: nats [n]}
 
   Attributes:
     config: what was run, resolved.
@@ -72,51 +83,39 @@ class Run:
     """
     return self.sampler.decode(self.state, z, labels, ema)
 
-  def score(self, images: np.ndarray, labels=None) -> np.ndarray:
-    """Returns the discriminator's logits, float32 `[n]`, of stored images.
+  def apply(
+    self, ability: str, images: np.ndarray, labels=None, **how: Any
+  ) -> Any:
+    """Returns what an ability of the system makes of stored images.
 
     Args:
+      ability: its name, such as "score"; `run.score(...)` is the same.
       images: uint8 `[n, H, W, C]`, or float32 points `[n, 2]`.
-      labels: int `[n]`, for conditional discriminators.
+      labels: int `[n]`, for conditional systems.
+      **how: further arguments of the ability, see `Sampler.apply`.
 
     Raises:
-      UserError: this system has no judge of single images.
+      AbsentAbility: the system does not have it; the error names those that it
+        has.
+      UserError: labels that do not fit, or what the ability refuses.
     """
-    return self.sampler.score(self.state, images, labels)
+    return self.sampler.apply(self.state, ability, images, labels, **how)
 
-  def encode(self, images: np.ndarray, labels=None) -> np.ndarray:
-    """Returns the latents z, float32 `[n, z_dim]`, of stored images.
+  def __getattr__(self, name: str) -> Callable[..., Any]:
+    """Returns an ability of the system as a method.
 
     Raises:
-      UserError: this system has no encoder.
+      AbsentAbility: the system does not have it.
     """
-    return self.sampler.encode(self.state, images, labels)
+    # Python asks for what no run has, such as `__array__`; and `copy` and
+    # `pickle` ask before there is a sampler.
+    if name.startswith("_") or "sampler" not in vars(self):
+      raise AttributeError(name)
+    return self.sampler.ability(self.state, name)
 
-  def classify(self, images: np.ndarray) -> np.ndarray:
-    """Returns class logits, float32 `[n, num_classes]`, of stored images.
-
-    Raises:
-      UserError: this system is no classifier.
-    """
-    return self.sampler.classify(self.state, images)
-
-  def log_likelihood(
-    self, images: np.ndarray, labels=None, draws: int = 50
-  ) -> dict[str, np.ndarray]:
-    """Returns bounds on the log of images' densities in nats, each `[n]`.
-
-    Raises:
-      UserError: this system has no density, or draws is not positive.
-    """
-    return self.sampler.log_likelihood(self.state, images, labels, draws)
-
-  def reconstruct(self, images: np.ndarray, labels=None) -> np.ndarray:
-    """Returns what is left of stored images on their way through the system.
-
-    Raises:
-      UserError: this system does not reconstruct.
-    """
-    return self.sampler.reconstruct(self.state, images, labels)
+  def __dir__(self) -> Iterable[str]:
+    """Returns the names of all attributes, and of the system's abilities."""
+    return [*super().__dir__(), *self.sampler.abilities(self.state)]
 
   def protocol(
     self, ema: bool = True, truncation: float = 0.0, statistics: str = ""
@@ -126,21 +125,19 @@ class Run:
     Labels are "balanced" (all classes in turn), or "none" where the generator
     is unconditional.
     """
-    system, averaged = (
-      self.sampler.system,
-      ema and any(self.config.ema.values()),
-    )
-    return dict(
-      step=self.step,
-      truncation=float(truncation),
-      weights="ema" if averaged else "live",
-      statistics=statistics or system.statistics,
-      labels="balanced" if system.conditional else "none",
-    )
+    system = self.sampler.system
+    averaged = ema and any(self.config.ema.values())
+    return {
+      "step": self.step,
+      "truncation": float(truncation),
+      "weights": "ema" if averaged else "live",
+      "statistics": statistics or system.statistics,
+      "labels": "balanced" if system.conditional else "none",
+    }
 
   def history(self) -> list[dict[str, Any]]:
     """Returns the rows of `metrics.jsonl`."""
-    return logs.read_history(self.workdir)
+    return history.read_history(self.workdir)
 
 
 def load(
@@ -154,7 +151,8 @@ def load(
       `checkpoint.best`.
 
   Raises:
-    UserError: there is no run, or no such checkpoint.
+    UserError: there is no run, or no such checkpoint, or another version of
+      ganjax wrote it.
   """
   workdir = pathlib.Path(workdir)
   config, shape, num_classes = read_config(workdir)
@@ -175,15 +173,29 @@ def load(
   ) as checkpoints:
     found = checkpoints.best() if step == "best" else step
     state = checkpoints.restore(like, found)
-    found = max(checkpoints.steps()) if found is None else found
-  return Run(config, workdir, int(found), state, Sampler(system, stored))
+    if found is None:
+      found = max(checkpoints.steps())
+  return Run(
+    config=config,
+    workdir=workdir,
+    step=int(found),
+    state=state,
+    sampler=Sampler(system, stored),
+  )
 
 
-def read_config(workdir: pathlib.Path):
+def read_config(
+  workdir: pathlib.Path, any_version: bool = False
+) -> tuple[configs.Config, tuple[int, ...], int]:
   """Returns a run's config, image shape and number of classes.
 
+  Args:
+    workdir: of the run.
+    any_version: whether the run may be of a version whose checkpoints this one
+      does not read. What only compares configs and logs does not need them.
+
   Raises:
-    UserError: `workdir` holds no run.
+    UserError: `workdir` holds no run, or one of another version.
   """
   path = workdir / "config.json"
   members = sorted(workdir.glob("*/config.json"))
@@ -194,6 +206,10 @@ def read_config(workdir: pathlib.Path):
     )
   if not path.is_file():
     raise errors.UserError(f"{workdir} holds no run: there is no {path}")
+  # First, since another version's config may be refused for another reason,
+  # which would not tell the user what to do.
+  if not any_version:
+    check_version(workdir)
   try:
     saved = json.loads(path.read_text())
     given = ml_collections.ConfigDict(saved["config"])
@@ -207,8 +223,42 @@ def read_config(workdir: pathlib.Path):
   return configs.resolve(given), shape, num_classes
 
 
-def abstract_state(system: System, shape: tuple[int, ...], num_classes: int):
-  """Returns the shapes and types of the system's state."""
+def check_version(workdir: pathlib.Path) -> None:
+  """Refuses a run whose checkpoints this version cannot read.
+
+  Reads manifests and `environment.json`, and needs nothing else to be intact.
+
+  Args:
+    workdir: of the run.
+
+  Raises:
+    UserError: another version of ganjax wrote its checkpoints.
+  """
+  formats = manifest.formats(workdir / "checkpoints")
+  if not formats - {manifest.FORMAT}:
+    return
+  version = environment.version_of(workdir)
+  if manifest.FIRST_FORMAT in formats and version in ("", ganjax.__version__):
+    version = "0.1.0"  # The one that wrote no formats yet.
+  writer = f"ganjax {version}" if version else "a later ganjax"
+  raise errors.UserError(
+    f"{workdir} was written by {writer}, whose checkpoints this version "
+    f"({ganjax.__version__}) does not read: install {writer} to sample from "
+    "it, or train it again"
+  )
+
+
+def abstract_state(
+  system: System, shape: tuple[int, ...], num_classes: int
+) -> Any:
+  """Returns the shapes and types of the system's state.
+
+  Args:
+    system: whose state it is; it is not initialised.
+    shape: of an image.
+    num_classes: of the dataset, 0 without labels.
+  """
+  # Two images: enough for what depends on data, such as a variance.
   images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
   labels = jax.ShapeDtypeStruct((2,), jnp.int32) if num_classes else None
   arrays = data.Arrays(images, labels, num_classes)

@@ -1,9 +1,16 @@
-"""How a system's samples are drawn and judged, as they are stored."""
+"""What a trained system makes and says, in the form in which images are stored.
+
+A system knows what networks see: float images in some range, in whole batches,
+traced. A `Sampler` stands between it and a user, who has uint8 images and any
+number of them: it scales, takes chunks of one size, and compiles each function
+once.
+"""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+import numbers
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +19,6 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.data import cache, scaling
-from ganjax.evaluation import metrics
 from ganjax.systems import STATISTICS, System
 
 # Samples are drawn so many at a time, each chunk with its own key: the first
@@ -25,9 +31,16 @@ NUM_STANDING = 16
 STANDING_SEED = 2
 
 
+class AbsentAbility(errors.UserError, AttributeError):
+  """A system was asked for what it cannot do.
+
+  It is an `AttributeError`, too, so that `hasattr(run, "encode")` answers.
+  """
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """Draws samples of any state of a system, as they are stored.
+  """Draws samples of any state of a system, and asks it about images.
 
   Attributes:
     system: of the states.
@@ -36,77 +49,6 @@ class Sampler:
 
   system: System
   stored: scaling.Scaling
-
-  @functools.cached_property
-  def _draw(self) -> Callable[..., Any]:
-    """`system.sample`, compiled, of the i-th chunk."""
-
-    def draw(state, key, chunk, labels, **how):
-      key = jax.random.fold_in(key, chunk)
-      images = self.system.sample(state, key, CHUNK, labels, **how)
-      return self.stored.to_stored(images), jnp.isfinite(images).all()
-
-    return jax.jit(draw, static_argnames=("ema", "batch"))
-
-  @functools.cached_property
-  def _settle(self) -> Callable[..., Any]:
-    """`system.settle`, compiled, of the i-th chunk."""
-
-    def settle(state, key, chunk, labels, **how):
-      key = jax.random.fold_in(key, chunk)
-      return self.system.settle(state, key, CHUNK, labels, **how)
-
-    return jax.jit(settle, static_argnames=("ema",))
-
-  @functools.cached_property
-  def _latents(self) -> Callable[..., jax.Array]:
-    def latents(key, chunk, truncation):
-      key = jax.random.fold_in(key, chunk)
-      return self._needs("latents")(key, CHUNK, truncation)
-
-    return jax.jit(latents)
-
-  @functools.cached_property
-  def _decode(self) -> Callable[..., jax.Array]:
-    def decode(state, z, labels, ema):
-      images = self._needs("decode")(state, z, labels, ema)
-      return self.stored.to_stored(images)
-
-    return jax.jit(decode, static_argnames=("ema",))
-
-  @functools.cached_property
-  def _score(self) -> Callable[..., jax.Array]:
-    return self._of_images("score")
-
-  @functools.cached_property
-  def _encode(self) -> Callable[..., jax.Array]:
-    return self._of_images("encode")
-
-  @functools.cached_property
-  def _classify(self) -> Callable[..., jax.Array]:
-    return self._of_images("classify")
-
-  @functools.cached_property
-  def _reconstruct(self) -> Callable[..., jax.Array]:
-    return self._of_images("reconstruct", self.stored.to_stored)
-
-  @functools.cached_property
-  def _log_likelihood(self) -> Callable[..., Any]:
-    return self._of_images("log_likelihood")
-
-  def _of_images(self, ability: str, after=lambda x: x):
-    """Returns an ability on stored images, compiled."""
-
-    def apply(state, images, labels, **how):
-      images = self.stored.to_network(images)
-      return after(self._needs(ability)(state, images, labels, **how))
-
-    return jax.jit(apply, static_argnames=("draws",))
-
-  def _needs(self, ability: str) -> Callable[..., jax.Array]:
-    if (found := getattr(self.system, ability)) is None:
-      raise errors.UserError(f"this run's system has no {ability!r}")
-    return found
 
   def __call__(
     self,
@@ -132,6 +74,9 @@ class Sampler:
         "batch" an image depends on its chunk, whose labels are those given,
         again from the first until there are 64.
 
+    Returns:
+      uint8 images `[n, H, W, C]`, or float32 points `[n, 2]`.
+
     Raises:
       UserError: one of them is out of range, or the samples are not finite.
     """
@@ -144,18 +89,26 @@ class Sampler:
     statistics = statistics or self.system.statistics
     if statistics not in STATISTICS:
       raise errors.unknown("statistics", statistics, STATISTICS)
-    labels = _labels(self.system, labels, n)
-    how = dict(ema=ema, truncation=truncation or None)
+    labels = _labels_to_draw(self.system, labels, n)
+    bound = truncation or None
     if statistics == "standing":
-      key = jax.random.key(STANDING_SEED)
-      every = _chunks(_labels(self.system, None, n), NUM_STANDING)
-      for i, chunk in enumerate(every):
-        state = self._settle(state, key, i, chunk, weight=1 / (i + 1), **how)
-    how["batch"] = statistics == "batch"
-    key, chunks = jax.random.key(seed), _chunks(labels, -(-n // CHUNK))
-    images, text = [], f"drawing {n} samples"
-    for i, chunk in enumerate(cache.track(chunks, -(-n // CHUNK), text)):
-      image, finite = self._draw(state, key, i, chunk, **how)
+      state = self._standing(state, n, ema, bound)
+    key = jax.random.key(seed)
+    num_chunks = -(-n // CHUNK)
+    chunks = cache.track(
+      _label_chunks(labels, num_chunks), num_chunks, f"drawing {n} samples"
+    )
+    images = []
+    for i, chunk in enumerate(chunks):
+      image, finite = self._sample(
+        state,
+        key,
+        i,
+        chunk,
+        ema=ema,
+        truncation=bound,
+        batch=statistics == "batch",
+      )
       if not finite:
         raise errors.UserError(
           f"samples {i * CHUNK} to {(i + 1) * CHUNK - 1} are not all finite: "
@@ -166,82 +119,255 @@ class Sampler:
 
   def labels(self, n: int) -> np.ndarray | None:
     """Returns the classes `[n]` of n samples where none are asked for."""
-    num = self.system.num_classes if self.system.conditional else 0
-    return np.arange(n) % num if num else None
+    num_classes = self.system.num_classes
+    if not self.system.conditional or not num_classes:
+      return None
+    return np.arange(n) % num_classes
 
   def latents(self, n: int, seed: int, truncation: float) -> np.ndarray:
     """Returns `[n, z_dim]`: see `Run.latents`."""
-    key, num_chunks = jax.random.key(seed), -(-n // CHUNK)
+    key = jax.random.key(seed)
     chunks = [
-      self._latents(key, i, truncation or None) for i in range(num_chunks)
+      self._latents(key, i, truncation or None) for i in range(-(-n // CHUNK))
     ]
     return np.concatenate(jax.device_get(chunks))[:n]
 
-  def decode(self, state, z, labels, ema) -> np.ndarray:
+  def decode(
+    self, state: Any, z: np.ndarray, labels: Any, ema: bool
+  ) -> np.ndarray:
     """Returns the samples of z: see `Run.decode`."""
-    labels = _labels(self.system, labels, len(z))
-    labels = None if labels is None else np.resize(labels, len(z))
-    decode = functools.partial(self._decode, state, ema=ema)
+    labels = _labels_to_draw(self.system, labels, len(z))
+    if labels is not None:
+      labels = np.resize(labels, len(z))
+
+    def decode(z, labels):
+      return self._decode(state, z, labels, ema=ema)
+
     return _in_chunks(decode, np.asarray(z, np.float32), labels)
 
-  def score(self, state, images, labels) -> np.ndarray:
-    """Returns the logits of images: see `Run.score`."""
-    return self._on_images(self._score, state, images, labels)
+  def abilities(self, state: Any) -> dict[str, Callable[..., Any]]:
+    """Returns what the system can do with images.
 
-  def encode(self, state, images, labels) -> np.ndarray:
-    """Returns the latents of images: see `Run.encode`."""
-    return self._on_images(self._encode, state, images, labels)
+    Args:
+      state: of the system.
 
-  def classify(self, state, images, labels=None) -> np.ndarray:
-    """Returns class logits of images, whatever their labels: `Run.classify`."""
-    del labels
-    return _in_chunks(functools.partial(self._classify, state), images, None)
+    Returns:
+      Name -> `(images, labels=None, **how)`, as `apply` with that name.
+    """
+    return {name: self.ability(state, name) for name in self._abilities}
 
-  def reconstruct(self, state, images, labels) -> np.ndarray:
-    """Returns what is left of images: see `Run.reconstruct`."""
-    return self._on_images(self._reconstruct, state, images, labels)
+  def ability(self, state: Any, name: str) -> Callable[..., Any]:
+    """Returns `apply` with a state and the name of an ability.
 
-  def log_likelihood(self, state, images, labels, draws: int) -> Any:
-    """Returns bounds on log p(x): see `Run.log_likelihood`."""
-    bound = functools.partial(self._log_likelihood, draws=draws)
-    return self._on_images(bound, state, images, labels)
+    Raises:
+      AbsentAbility: the system does not have it.
+    """
+    self._find(name)
+    return functools.partial(self.apply, state, name)
 
-  def abilities(self, state) -> dict[str, Callable[..., Any]]:
-    """Returns what the system can do with images `(images, labels, **how)`."""
-    return {
-      name: functools.partial(getattr(self, name), state)
-      for name in metrics.NEEDS
-      if getattr(self.system, name) is not None
-    }
+  def apply(
+    self, state: Any, ability: str, images: np.ndarray, labels=None, **how: Any
+  ) -> Any:
+    """Returns what an ability of the system makes of stored images.
 
-  def _on_images(self, function, state, images, labels) -> Any:
-    if labels is None and self.system.conditional:
+    Args:
+      state: of the system.
+      ability: the name of one of its abilities, such as "score" or "encode".
+      images: uint8 `[n, H, W, C]`, or float32 points `[n, 2]`.
+      labels: int `[n]`, for conditional systems; an ability that takes no
+        labels ignores them.
+      **how: further arguments of the ability. Whole numbers, booleans and
+        texts are constants of the compiled function, so that each new value
+        compiles it again; all others are its inputs.
+
+    Returns:
+      Arrays of n rows, on the host: a pytree as the ability returns it, or for
+      one that returns images, images as they are stored.
+
+    Raises:
+      AbsentAbility: the system does not have it.
+      UserError: the labels are missing or not n, or what the ability refuses.
+    """
+    function = self._find(ability)
+    if not function.takes_labels:
+      labels = None
+    elif labels is None and self.system.conditional:
       raise errors.UserError("this run's networks need the images' labels, too")
-    return _in_chunks(functools.partial(function, state), images, labels)
+    if labels is not None and np.shape(labels) != (len(images),):
+      raise errors.UserError(
+        f"labels of shape {np.shape(labels)} must be a class for each of the "
+        f"{len(images)} images"
+      )
+    constants = frozenset(
+      key for key, x in how.items() if isinstance(x, (numbers.Integral, str))
+    )
+    if (ability, constants) not in self._compiled:
+      self._compiled[ability, constants] = self._compile(ability, constants)
+    compiled = self._compiled[ability, constants]
+
+    def of_rows(images, labels):
+      return compiled(state, images, labels, **how)
+
+    return _in_chunks(of_rows, images, labels)
+
+  @functools.cached_property
+  def _abilities(self) -> Mapping[str, Any]:
+    """The system's abilities by their names."""
+    return _abilities_of(self.system)
+
+  @functools.cached_property
+  def _compiled(self) -> dict[tuple[str, frozenset[str]], Callable[..., Any]]:
+    """Name and constant arguments -> the compiled ability."""
+    return {}
+
+  def _find(self, ability: str) -> Any:
+    """Returns an ability of the system.
+
+    Raises:
+      AbsentAbility: the system does not have it.
+    """
+    if ability not in self._abilities:
+      known = ", ".join(sorted(self._abilities)) or "none"
+      raise AbsentAbility(
+        f"this run's system has no ability {ability!r}; it has: {known}"
+      )
+    return self._abilities[ability]
+
+  def _compile(
+    self, ability: str, constants: frozenset[str]
+  ) -> Callable[..., Any]:
+    """Returns `(state, images, labels, **how)` of stored images, compiled."""
+    function = self._find(ability)
+
+    def apply(state, images, labels, **how):
+      if function.takes_labels:
+        how["labels"] = labels
+      found = function(state, self.stored.to_network(images), **how)
+      if function.returns == "images":
+        return self.stored.to_stored(found)
+      return found
+
+    return jax.jit(apply, static_argnames=tuple(sorted(constants)))
+
+  @functools.cached_property
+  def _sample(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """`system.sample` of the i-th chunk, and whether all of it is finite."""
+
+    def sample(state, key, chunk, labels, **how):
+      key = jax.random.fold_in(key, chunk)
+      images = self.system.sample(state, key, CHUNK, labels, **how)
+      return self.stored.to_stored(images), jnp.isfinite(images).all()
+
+    return jax.jit(sample, static_argnames=("ema", "batch"))
+
+  def _standing(
+    self, state: Any, n: int, ema: bool, bound: float | None
+  ) -> Any:
+    """Returns the state with the statistics of many batches of samples.
+
+    Their running mean: the i-th of them, from 0, has the weight 1 / (i + 1).
+    """
+    key = jax.random.key(STANDING_SEED)
+    # Of all classes, whatever the classes of the samples are.
+    labels = _labels_to_draw(self.system, None, n)
+    for i, chunk in enumerate(_label_chunks(labels, NUM_STANDING)):
+      state = self._settle(
+        state, key, i, chunk, weight=1 / (i + 1), ema=ema, truncation=bound
+      )
+    return state
+
+  @functools.cached_property
+  def _settle(self) -> Callable[..., Any]:
+    """`system.settle`, compiled, of the i-th chunk."""
+
+    def settle(state, key, chunk, labels, **how):
+      key = jax.random.fold_in(key, chunk)
+      return self.system.settle(state, key, CHUNK, labels, **how)
+
+    return jax.jit(settle, static_argnames=("ema",))
+
+  @functools.cached_property
+  def _latents(self) -> Callable[..., jax.Array]:
+    """`system.latents`, compiled, of the i-th chunk."""
+
+    def latents(key, chunk, truncation):
+      key = jax.random.fold_in(key, chunk)
+      return self._needs("latents")(key, CHUNK, truncation)
+
+    return jax.jit(latents)
+
+  @functools.cached_property
+  def _decode(self) -> Callable[..., jax.Array]:
+    """`system.decode`, compiled, with its images as they are stored."""
+
+    def decode(state, z, labels, ema):
+      images = self._needs("decode")(state, z, labels, ema)
+      return self.stored.to_stored(images)
+
+    return jax.jit(decode, static_argnames=("ema",))
+
+  def _needs(self, method: str) -> Callable[..., jax.Array]:
+    """Returns a method that only systems with latents have."""
+    found = getattr(self.system, method, None)
+    if found is None:
+      raise errors.UserError(f"this run's system has no {method!r}")
+    return found
 
 
-def _in_chunks(function, array: np.ndarray, labels: Any) -> Any:
-  """Returns `function` of the array and its labels, CHUNK rows at a time."""
+# Until systems are dataclasses.
+def _abilities_of(system: Any) -> dict[str, Any]:
+  """Returns the abilities of a system by their names."""
+  if hasattr(system, "abilities"):
+    return system.abilities()
+  names = ("score", "encode", "reconstruct", "classify", "log_likelihood")
+  found = {}
+  for name in names:
+    function = getattr(system, name)
+    if function is not None:
+      ability: Any = functools.partial(function)
+      ability.returns = "images" if name == "reconstruct" else "values"
+      ability.takes_labels = name != "classify"
+      found[name] = ability
+  return found
+
+
+def _in_chunks(
+  function: Callable[[np.ndarray, Any], Any], array: np.ndarray, labels: Any
+) -> Any:
+  """Returns `function` of an array and its labels, CHUNK rows at a time.
+
+  Args:
+    function: `(rows [CHUNK, ...], labels int32 [CHUNK] or None)` -> a pytree of
+      arrays with as many rows.
+    array: `[n, ...]`.
+    labels: `[n]` or None.
+
+  Returns:
+    The pytree with n rows, on the host.
+  """
   parts = []
   for start in range(0, len(array), CHUNK):
-    rows = np.arange(start, start + CHUNK) % len(array)  # One compilation.
+    # The last chunk is filled up from the first row on, since another size
+    # would be compiled again.
+    rows = np.arange(start, start + CHUNK) % len(array)
     taken = None if labels is None else np.int32(np.asarray(labels)[rows])
-    parts.append(jax.device_get(function(array[rows], labels=taken)))
-  whole = jax.tree.map(lambda *x: np.concatenate(x)[: len(array)], *parts)
-  return whole
+    parts.append(jax.device_get(function(array[rows], taken)))
+  return jax.tree.map(lambda *x: np.concatenate(x)[: len(array)], *parts)
 
 
-def _labels(system: System, labels: Any, n: int) -> np.ndarray | None:
+def _labels_to_draw(system: System, labels: Any, n: int) -> np.ndarray | None:
   """Returns the classes to draw in turn, None where there are no labels.
 
   Raises:
     UserError: labels that are not of the system's classes, or not n.
   """
-  num = system.num_classes
+  num_classes = system.num_classes
   if labels is None:
-    return np.arange(num) if num else None
+    return np.arange(num_classes) if num_classes else None
   if not system.conditional:
-    why = "generator is unconditional" if num else "dataset has no labels"
+    why = (
+      "generator is unconditional" if num_classes else "dataset has no labels"
+    )
     raise errors.UserError(f"this run's {why}: draw samples without labels")
   labels = np.asarray(labels)
   if labels.shape not in ((), (n,)):
@@ -249,16 +375,18 @@ def _labels(system: System, labels: Any, n: int) -> np.ndarray | None:
       f"labels of shape {labels.shape} must be one class, or a class for each "
       f"of the {n} samples"
     )
-  wrong = np.setdiff1d(labels, np.arange(num))
+  wrong = np.setdiff1d(labels, np.arange(num_classes))
   if wrong.size:
     raise errors.UserError(
-      f"labels must be classes from 0 to {num - 1}, not {wrong[0]}"
+      f"labels must be classes from 0 to {num_classes - 1}, not {wrong[0]}"
     )
   return labels
 
 
-def _chunks(labels: np.ndarray | None, count: int) -> Iterable[Any]:
-  """Returns int32 labels `[count, CHUNK]` in turn, or as many times None."""
+def _label_chunks(
+  labels: np.ndarray | None, count: int
+) -> Iterable[np.ndarray | None]:
+  """Returns labels in turn, int32 `[count, CHUNK]`, or `count` times None."""
   if labels is None:
     return [None] * count
   return np.resize(labels, (count, CHUNK)).astype(np.int32)

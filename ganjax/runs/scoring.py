@@ -1,12 +1,15 @@
-"""What is scored: samples of a run, a folder of images, a file of an array."""
+"""What is scored: samples of a run, a folder of images, a file of an array.
 
-import functools
+A score is kept in a file whose name is the digest of all that it depends on:
+what was computed once is found again, and what changed is computed anew.
+"""
+
 import hashlib
 import inspect
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,20 +23,27 @@ from ganjax.evaluation import metrics
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 
-# Raise it when a metric's or an extractor's numbers change.
+# Part of each score's digest. Raise it when a metric's or an extractor's
+# numbers change, so that older ones are not found any more.
 RECIPE = 2
 
+# The names that arrays have in an .npz: ours, those of other codebases, and
+# what NumPy calls arrays that were given no name.
+IMAGE_KEYS = ("images", "samples", "arr_0")
+LABEL_KEYS = ("labels", "arr_1")
 
-class Source(NamedTuple):
-  """Samples, and how they were made.
+
+class SampleSource(NamedTuple):
+  """Where samples come from, and how they are made.
 
   Attributes:
     draw: `(n, seed) -> images`.
-    labels: `n -> int [n]`, their classes, or None without.
-    digest: of all that `draw` depends on but its arguments and `protocol`.
-    protocol: how they are drawn.
-    num: how many there are, 0 for any number.
-    abilities: of the system, by the names of `metrics.NEEDS`.
+    labels: `n -> int [n]`, the classes of n samples, or None without labels.
+    digest: of all that samples depend on, beside `protocol`, n and the seed.
+    protocol: how samples are drawn.
+    num: how many samples there are, 0 for any number.
+    abilities: name -> `(images, labels, **how)`: what the system that makes
+      the samples can do with images, for metrics that need it.
   """
 
   draw: Callable[..., np.ndarray]
@@ -44,20 +54,31 @@ class Source(NamedTuple):
   abilities: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
-def of_run(run: runs.Run, **how: Any) -> Source:
-  """Returns the samples of a run; `how` is that of `Run.sample`."""
+def of_run(run: runs.Run, **how: Any) -> SampleSource:
+  """Returns the samples of a run.
+
+  Args:
+    run: that makes them.
+    **how: that of `Run.sample`, for all of them.
+  """
+
+  def draw(n: int, seed: int) -> np.ndarray:
+    return run.sample(n, seed=seed, **how)
+
   leaves = jax.tree_util.tree_leaves_with_path(run.state)
   digest = cache.digest_of(
     {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
   )
-  draw = functools.partial(run.sample, **how)
-  abilities = run.sampler.abilities(run.state)
-  return Source(
-    draw, run.sampler.labels, digest, run.protocol(**how), abilities=abilities
+  return SampleSource(
+    draw=draw,
+    labels=run.sampler.labels,
+    digest=digest,
+    protocol=run.protocol(**how),
+    abilities=run.sampler.abilities(run.state),
   )
 
 
-def of_path(path: pathlib.Path, like: np.ndarray) -> Source:
+def of_path(path: pathlib.Path, like: np.ndarray) -> SampleSource:
   """Returns the samples in a folder of images, or in an .npz or .npy file.
 
   Args:
@@ -74,34 +95,54 @@ def of_path(path: pathlib.Path, like: np.ndarray) -> Source:
     if like.ndim != 4:
       raise errors.UserError(f"{path} holds images, the dataset holds points")
     arrays = folder.load("all", str(path), like.shape[1], like.shape[3])
-    images, labels = arrays.images, arrays.labels
   else:
     images, labels = _read(path)
-  if images.dtype == np.float64:
-    images = images.astype(np.float32)
-  return of_arrays(data.Arrays(images, labels), str(path))
+    if images.dtype == np.float64:
+      images = images.astype(np.float32)
+    arrays = data.Arrays(images, labels)
+  return of_arrays(arrays, str(path))
 
 
-def of_arrays(arrays: data.Arrays, name: str) -> Source:
-  """Returns given samples as a source; fewer are always the same choice."""
-  total, digest = len(arrays.images), cache.digest(arrays)
+def of_arrays(arrays: data.Arrays, name: str) -> SampleSource:
+  """Returns given samples as a source; fewer are always the same choice.
+
+  Args:
+    arrays: all samples, with labels or without.
+    name: what errors call them.
+  """
+  total = len(arrays.images)
+  digest = cache.digest(arrays)
 
   def choose(array: Any, n: int) -> Any:
     if array is None or n == total:
       return array
+    # Chosen at random, since a folder of classes begins with one class alone.
     return array[np.sort(np.random.RandomState(0).permutation(total)[:n])]
 
-  def draw(n, seed):
-    del seed
+  def draw(n: int, seed: int) -> np.ndarray:
+    del seed  # There is but one set of them.
     if n > total:
       raise errors.UserError(f"{name} holds {total} samples, not {n}")
     return choose(arrays.images, n)
 
-  labels = functools.partial(choose, arrays.labels)
-  return Source(draw, labels, digest, {"samples": digest}, total)
+  def labels(n: int) -> np.ndarray | None:
+    return choose(arrays.labels, n)
+
+  return SampleSource(
+    draw=draw,
+    labels=labels,
+    digest=digest,
+    protocol={"samples": digest},
+    num=total,
+  )
 
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
+  """Returns the images and the labels in an .npz or .npy file.
+
+  Raises:
+    UserError: there is no such file, or it does not hold such arrays.
+  """
   try:
     if zipfile.is_zipfile(path):
       arrays = npz.read(path)
@@ -116,18 +157,15 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
     raise errors.UserError(
       f"{path} is no readable .npz or .npy of plain arrays: {reason}"
     ) from error
-  images = labels = None
-  for key in ("images", "samples", "arr_0"):
-    images = arrays.get(key) if images is None else images
-  for key in ("labels", "arr_1"):
-    labels = arrays.get(key) if labels is None else labels
+  images = _first(arrays, IMAGE_KEYS)
+  labels = _first(arrays, LABEL_KEYS)
   if images is None:
     raise errors.UserError(
       f'{path} holds {", ".join(arrays) or "nothing"}, no "images"'
     )
-  fits = images.dtype == np.uint8 and images.ndim == 4
-  fits |= images.dtype.kind == "f" and images.ndim == 2
-  if not fits:
+  are_images = images.dtype == np.uint8 and images.ndim == 4
+  are_points = images.dtype.kind == "f" and images.ndim == 2
+  if not (are_images or are_points):
     raise errors.UserError(
       f"{path} holds {images.dtype} {list(images.shape)}: images must be uint8 "
       "[N, H, W, C] in 0 to 255, points float32 [N, 2]"
@@ -140,9 +178,19 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
   return images, labels
 
 
+def _first(
+  arrays: Mapping[str, np.ndarray], names: Sequence[str]
+) -> np.ndarray | None:
+  """Returns the array of the first name that is there, None if none is."""
+  for name in names:
+    if name in arrays:
+      return arrays[name]
+  return None
+
+
 def score(
-  evaluator: "evaluate.Evaluator",
-  source: Source,
+  evaluator: evaluate.Evaluator,
+  source: SampleSource,
   specs: Mapping[str, Mapping[str, Any]],
   folder: pathlib.Path,
 ) -> dict[str, metrics.Record]:
@@ -151,35 +199,43 @@ def score(
   Args:
     evaluator: that compares them.
     source: what to score.
-    specs: as those of `Evaluator.score`; 0 samples for all, of a run for as
-      many as the held-out split has.
-    folder: keeps scores, to be found again by all that they depend on.
+    specs: metric -> its spec, as for `Evaluator.score`; 0 samples stand for
+      all that the source has, or of a run for as many as the held-out split.
+    folder: where scores are kept, below `evaluations`.
 
   Raises:
     UserError: there are fewer samples than asked for, or what a metric refuses.
   """
-  paths, records, missing = {}, {}, {}
+  paths = {}
+  records = {}
+  missing = {}
   for name, spec in specs.items():
     num = spec["num_samples"] or source.num or len(evaluator.test.images)
-    spec = {k: v for k, v in spec.items() if k != "every"} | {
-      "num_samples": num
-    }
-    paths[name] = folder / "evaluations" / _file(evaluator, source, name, spec)
-    if (found := _found(paths[name])) is None:
+    # A score does not depend on when it was due.
+    spec = {key: value for key, value in spec.items() if key != "every"}
+    spec["num_samples"] = num
+    file = _file(evaluator, source, name, spec)
+    paths[name] = folder / "evaluations" / file
+    found = _found(paths[name])
+    if found is None:
       missing[name] = spec
     else:
       records[name] = found
-  for name, record in evaluator.score(
-    missing, source.draw, source.labels, source.abilities
-  ).items():
+  # All at once: metrics of as many samples share them, and their features.
+  fresh = evaluator.score(missing, source.draw, source.labels, source.abilities)
+  for name, record in fresh.items():
     record.protocol.update(source.protocol)
-    paths[name].parent.mkdir(parents=True, exist_ok=True)
     files.write_json(paths[name], record.to_dict())
     records[name] = record
   return {name: records[name] for name in specs}
 
 
-def _file(evaluator, source: Source, name: str, spec) -> str:
+def _file(
+  evaluator: evaluate.Evaluator,
+  source: SampleSource,
+  name: str,
+  spec: Mapping[str, Any],
+) -> str:
   """Returns the file of a score: its name says all that it depends on."""
   facts = [
     RECIPE,
@@ -194,6 +250,14 @@ def _file(evaluator, source: Source, name: str, spec) -> str:
   return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
+def _found(path: pathlib.Path) -> metrics.Record | None:
+  """Returns a kept score; None if there is none, or a damaged one."""
+  try:
+    return metrics.Record.from_dict(json.loads(path.read_text()))
+  except Exception:  # No text, no JSON, or other JSON.
+    return None
+
+
 def noise(like: np.ndarray) -> np.ndarray:
   """Returns uniform noise of the shape and type of `like`, always the same."""
   rng = np.random.RandomState(0)
@@ -202,46 +266,52 @@ def noise(like: np.ndarray) -> np.ndarray:
   return rng.uniform(-1, 1, like.shape).astype(like.dtype)
 
 
-def _found(path: pathlib.Path) -> metrics.Record | None:
-  try:
-    return metrics.Record.from_dict(json.loads(path.read_text()))
-  except Exception:  # No text, no JSON, or other JSON.
-    return None
-
-
 def anchors(
-  evaluator: "evaluate.Evaluator",
+  evaluator: evaluate.Evaluator,
   specs: Mapping[str, Mapping[str, Any]],
   folder: pathlib.Path,
 ) -> dict[str, dict[str, metrics.Record]]:
   """Returns the scores of held-out reals and of noise.
 
-  A distance says something only on a scale. Left out is what would be compared
-  with itself, or needs labels that noise has not.
+  They are the two ends of a scale, without which a distance says nothing. A
+  metric is left out if it would compare the held-out split with itself, needs
+  labels that noise has not, or measures an ability of a system.
+
+  Args:
+    evaluator: that compares them.
+    specs: metric -> its spec; all samples are scored, whatever it says.
+    folder: where scores are kept, below `evaluations`.
   """
   if evaluator.against == "test":
     return {}
-  test = evaluator.test
   plain = {
     name: {**spec, "num_samples": 0}
     for name, spec in specs.items()
-    if not metrics.needs(name)
-    and not {"held_out", "fake_labels"}
-    & inspect.signature(metrics.find(name)).parameters.keys()
+    if _has_anchors(name)
   }
+  test = evaluator.test
   rows = {
     "held-out real": of_arrays(test, "the held-out split"),
     "noise": of_arrays(data.Arrays(noise(test.images)), "noise"),
   }
-  return {who: score(evaluator, x, plain, folder) for who, x in rows.items()}
+  return {
+    who: score(evaluator, source, plain, folder) for who, source in rows.items()
+  }
+
+
+def _has_anchors(name: str) -> bool:
+  """Returns whether a metric has something to say of reals and of noise."""
+  parameters = inspect.signature(metrics.find(name)).parameters
+  unfit = {"held_out", "fake_labels"} & parameters.keys()
+  return not unfit and not metrics.needs(name)
 
 
 def evaluator_of(
-  config: Any,
+  config: configs.Config,
   train: data.Arrays | None = None,
   extractor: Mapping[str, Any] | None = None,
   against: str = "train",
-) -> "evaluate.Evaluator":
+) -> evaluate.Evaluator:
   """Returns the evaluator of a run's config.
 
   Args:
@@ -257,13 +327,15 @@ def evaluator_of(
   validation = None
   if spec.get("validation_split") or against == "validation":
     validation = configs.load_data(config, "validation")
+  if train is None:
+    train = configs.load_data(config, "train")
   return evaluate.Evaluator(
-    spec.get("builder", spec["name"]),
-    configs.load_data(config, "train") if train is None else train,
-    configs.load_data(config, "test"),
-    validation,
-    extractor or config.extractor.to_dict(),
-    against,
+    name=spec.get("builder", spec["name"]),
+    train=train,
+    test=configs.load_data(config, "test"),
+    validation=validation,
+    extractor=extractor or config.extractor.to_dict(),
+    against=against,
   )
 
 
@@ -273,8 +345,10 @@ def dataset(text: str) -> tuple[dict[str, Any], str]:
   NAME is a dataset of ganjax (digits), a folder, or a TFDS name (cifar10).
   """
   name, _, split = text.partition(":")
+  split = split or "train"
   if pathlib.Path(name).is_dir():
-    return dict(name="folder", path=name), split or "train"
+    return {"name": "folder", "path": name}, split
   own = set(data.names()) - {"tfds", "folder"}
-  spec = dict(name=name) if name in own else dict(name="tfds", builder=name)
-  return spec, split or "train"
+  if name in own:
+    return {"name": name}, split
+  return {"name": "tfds", "builder": name}, split

@@ -8,13 +8,14 @@ import jax
 
 from ganjax import errors, parallel, processes
 from ganjax.objectives import measurements
-from ganjax.runs import logs, plots, report
+from ganjax.runs import plots, report
 from ganjax.runs import run as runs
+from ganjax.runs.log import Log
 from ganjax.training import faults, signals
 
 
 class NoLog:
-  """In place of `logs.Log` in a process that leaves it to another."""
+  """In place of `Log` in a process that leaves it to another."""
 
   def __init__(self, workdir, num_steps, images_per_step, *_):
     """Takes what `Log` takes."""
@@ -65,7 +66,7 @@ class Recorder:
     images = batches_per_step * config["batch_size"]
     # Of several processes, all must know what is due, and one does it.
     self.writes = processes.is_first()
-    log = logs.Log if self.writes else NoLog
+    log = Log if self.writes else NoLog
     self.log = log(run.workdir, self.num_steps, images, run.step, quiet)
     # Since when, since which step, and how long of it was not training.
     self.since, self.paused = (0.0, -1), 0.0

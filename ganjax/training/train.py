@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ganjax import data, errors, files, parallel, processes
 from ganjax.data import cache, scaling
 from ganjax.evaluation import extractors, metrics
-from ganjax.runs import configs, logs, report
+from ganjax.runs import configs, environment, report
 from ganjax.runs import run as runs
 from ganjax.runs import scoring as sources
 from ganjax.runs.configs import schema
@@ -193,6 +193,6 @@ def _describe(
     files.write_json(
       workdir / "config.json", dict(config=config.to_dict(), dataset=dataset)
     )
-    files.write_json(workdir / "environment.json", logs.environment())
+    files.write_json(workdir / "environment.json", environment.environment())
   except OSError as error:
     raise errors.UserError(f"cannot write to {workdir}: {error}") from error

@@ -62,8 +62,13 @@ def files_of(folder):
 
 def test_the_best_is_one_of_those_that_have_the_value(tmp_path):
   """Metrics have intervals of their own; not all are there at every save."""
-  values = {1: {}, 2: {"frechet": 3.0}, 3: {"parzen": 9.0}}
-  values |= {4: {"frechet": 5.0, "parzen": 1.0}, 5: {"parzen": 2.0}}
+  values = {
+    1: {},
+    2: {"frechet": 3.0},
+    3: {"parzen": 9.0},
+    4: {"frechet": 5.0, "parzen": 1.0},
+    5: {"parzen": 2.0},
+  }
   with opened(tmp_path, keep=1, best="frechet") as checkpoints:
     for step, found in values.items():
       checkpoints.save(step, state_of(step), found)
@@ -197,8 +202,7 @@ def test_a_save_that_fails_in_the_background_is_noticed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
       patch.setattr(manifest, "write", fail)
       checkpoints.save(2, state_of(2), {})
-      _, saving = checkpoints._saving or (0, None)
-      assert saving and saving.exception()
+      assert checkpoints._saving and checkpoints._saving.done.exception()
       with pytest.raises(errors.SaveError, match="step 2 .*No space left"):
         checkpoints.poll()
     assert checkpoints.steps() == [1]
@@ -249,3 +253,11 @@ def test_the_manifest_comes_last(tmp_path, monkeypatch):
     checkpoints.save(1, state_of(1), {})
   assert seen == [(False, len(files_of(tmp_path / "1")) - 1)]
   assert not [name for name in os.listdir(tmp_path) if manifest.NAME in name]
+
+
+def test_a_manifest_has_the_format_of_its_state(folder):
+  """By which another version knows that it cannot read it."""
+  assert manifest.formats(folder) == {manifest.FORMAT}
+  assert manifest.formats(folder / "nowhere") == set()
+  damage(folder / "2" / manifest.NAME, "truncated")
+  assert manifest.formats(folder) == {manifest.FORMAT}

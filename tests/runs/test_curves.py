@@ -97,10 +97,13 @@ def rows(num):
 def healthy(num, **changes):
   rng = np.random.RandomState(0)
   return [
-    {"step": 10 * i}
-    | {k: v * (1 + 0.1 * rng.uniform()) for k, v in HEALTH.items()}
-    | dict(classes=10, modes=8)
-    | changes
+    {
+      "step": 10 * i,
+      **{k: v * (1 + 0.1 * rng.uniform()) for k, v in HEALTH.items()},
+      "classes": 10,
+      "modes": 8,
+      **changes,
+    }
     for i in range(1, num + 1)
   ]
 
@@ -108,8 +111,8 @@ def healthy(num, **changes):
 def test_curves_have_a_panel_a_kind_of_metric(tmp_path):
   history = rows(400)
   history[40]["d_loss"] = "nan"
-  history[80] |= dict(frechet=9.5, classes=10, classes_covered=8, class_kl=0.1)
-  history[90] |= dict(frechet=float("inf"), mine="inf")
+  history[80].update(frechet=9.5, classes=10, classes_covered=8, class_kl=0.1)
+  history[90].update(frechet=float("inf"), mine="inf")
   curves.draw(tmp_path / "x.png", history, log2=True)
   picture = read(tmp_path / "x.png")
   assert picture.shape[:2] == (640, 1260)  # Six panels; `mine` has no value.
@@ -194,9 +197,12 @@ def test_an_axis_is_logarithmic_where_it_hides_nothing(values, scale):
 
 def test_shares_have_the_axis_of_shares(usual):
   for title in TITLES:
-    share = "share" in title.lower() and "nats" not in title
-    share |= title in ("Accuracy of D", "Mean output of D")
-    share |= title == "Augmentation probability"
+    named = "share" in title.lower() and "nats" not in title
+    share = named or title in (
+      "Accuracy of D",
+      "Mean output of D",
+      "Augmentation probability",
+    )
     assert (usual[title].get_ylim() == curves.SHARE) == share, title
 
 
@@ -212,12 +218,20 @@ def test_a_diagnosis_is_a_strip_above_every_panel():
     (strip,) = axes.collections
     spans = [tuple(path.vertices[:, 0]) for path in strip.get_paths()]
     assert spans == list(expected)
-  before = panels([row | {"diagnosis": ""} for row in history])
+  before = panels([{**row, "diagnosis": ""} for row in history])
   for title in TITLES:  # It hides nothing and moves nothing.
     limits = found[title].get_ylim(), before[title].get_ylim()
     np.testing.assert_allclose(*limits, rtol=1e-9)
   (key,) = found["Loss"].figure.legends
   assert [t.get_text() for t in key.get_texts()] == [*expected.values()]
+
+
+def test_spans_are_the_steps_over_which_a_diagnosis_held():
+  names = ["", "x", "x", None, "x", "", "y", ""]
+  history: list = [dict(step=i, diagnosis=name) for i, name in enumerate(names)]
+  history.append(dict(step=9, frechet=1.0))
+  assert curves.spans(history) == [("x", 0, 4), ("y", 5, 6)]
+  assert curves.spans([]) == []
 
 
 def test_strips_have_their_colours_and_a_legend(tmp_path):
@@ -237,7 +251,7 @@ def test_strips_have_their_colours_and_a_legend(tmp_path):
 
 @pytest.mark.parametrize("diagnosis", [None, ""])
 def test_no_diagnosis_no_strip(tmp_path, diagnosis):
-  history = [row | {"diagnosis": diagnosis} for row in rows(9)]
+  history = [{**row, "diagnosis": diagnosis} for row in rows(9)]
   curves.draw(tmp_path / "x.png", history)
   assert len(read(tmp_path / "x.png")) == 320
 
@@ -250,29 +264,39 @@ def test_log_2_is_drawn_only_if_asked_for():
     assert legend(axes) == ["D", "G"] + ["log 2"] * log2
 
 
-class Axes:
-  def plot(self, steps, values, **style):
-    self.mean = values
-
-
 def test_a_running_mean_neither_lags_nor_fades_at_the_ends():
-  axes, ramp = Axes(), np.arange(400.0)
-  curves._line(axes, ramp, ramp, "", plots.BLUE, log=False)
-  np.testing.assert_allclose(axes.mean[20:-20], ramp[20:-20])
-  curves._line(axes, ramp, np.ones(400), "", plots.BLUE, log=False)
-  np.testing.assert_allclose(axes.mean, 1)
+  ramp = np.arange(400.0)
+  mean = curves._running_mean(ramp, 13, log=False)
+  np.testing.assert_allclose(mean[20:-20], ramp[20:-20])
+  mean = curves._running_mean(np.ones(400), 13, log=False)
+  np.testing.assert_allclose(mean, 1)
 
 
 def test_a_running_mean_on_a_logarithmic_axis_is_geometric():
-  axes, ramp = Axes(), np.arange(400.0)
-  curves._line(axes, ramp, np.exp(-ramp / 9), "", plots.BLUE, log=True)
-  np.testing.assert_allclose(axes.mean[20:-20], np.exp(-ramp / 9)[20:-20])
-  curves._line(axes, ramp, 0.5 * (ramp != 7), "", plots.BLUE, log=True)
-  np.testing.assert_allclose(axes.mean, 0.5)
+  ramp = np.arange(400.0)
+  mean = curves._running_mean(np.exp(-ramp / 9), 13, log=True)
+  np.testing.assert_allclose(mean[20:-20], np.exp(-ramp / 9)[20:-20])
+  mean = curves._running_mean(0.5 * (ramp != 7), 13, log=True)
+  np.testing.assert_allclose(mean, 0.5)
+
+
+@pytest.mark.parametrize("count", [14, 15, 59, 60, 400])
+def test_a_long_series_is_faint_behind_its_mean(count):
+  history = [dict(step=i, mine=math.sin(i)) for i in range(count)]
+  lines = panels(history)["mine"].lines
+  values = np.array([row["mine"] for row in history])
+  np.testing.assert_array_equal(lines[0].get_ydata(), values)
+  assert len(lines) == (2 if count >= 60 else 1)
+  assert (lines[0].get_marker() == "o") == (count < 15)
+  if count >= 60:
+    mean = curves._running_mean(values, count // 30, log=False)
+    np.testing.assert_array_equal(lines[1].get_ydata(), mean)
+    assert lines[0].get_alpha() < 0.5 and lines[1].get_alpha() is None
 
 
 def test_a_curve_has_the_long_legend_inside():
-  short, long = healthy(5), healthy(5, penalty_zero_centred_gradient=0.1)
+  short = healthy(5)
+  long = healthy(5, penalty_zero_centred_gradient=0.1)
   for history, outside in ((short, True), (long, False)):
     axes = panels(history)["Penalties"]
     box = axes.get_legend().get_window_extent()

@@ -13,7 +13,9 @@ import pytest
 import ganjax
 from ganjax import errors, main, parallel
 from ganjax.objectives import losses, measurements
-from ganjax.runs import logs, report
+from ganjax.runs import report
+from ganjax.runs.history import read_history
+from ganjax.runs.log import Log
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -287,10 +289,10 @@ def test_a_resumed_monitor_equals_an_unbroken_one(tmp_path):
   unbroken = measurements.Monitor()
   expected = [unbroken(row) for row in rows]
   assert len(set(expected)) == 5
-  with logs.Log(tmp_path, 100, 1) as log:
+  with Log(tmp_path, 100, 1) as log:
     for i, row in enumerate(rows):
       log.write(i + 1, row | {"diagnosis": expected[i]})
-  history = logs.read_history(tmp_path)
+  history = read_history(tmp_path)
   for cut in range(len(rows) + 1):
     resumed = measurements.Monitor(history, until=cut)
     assert resumed.diagnosis == (expected[cut - 1] if cut else "")
@@ -421,7 +423,7 @@ def test_a_provoked_diagnosis_stops_the_run(name, provoke, capsys, tmp_path):
 def test_provoked_numbers_that_are_not_finite(provoke, tmp_path, capsys):
   with pytest.raises(FloatingPointError, match="step .* is .*; its batch"):
     provoke(PROVOKED["not finite"])
-  *good, last = logs.read_history(tmp_path)
+  *good, last = read_history(tmp_path)
   assert last["diagnosis"] == "not finite" and measurements.not_finite(last)
   assert not any(map(measurements.not_finite, good))
   assert "[not finite]" in capsys.readouterr().out.splitlines()[-1]

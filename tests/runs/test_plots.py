@@ -40,11 +40,13 @@ def has(picture, colour):
 def test_a_tile_stands_in_its_place_enlarged(shape, factor):
   tiles = np.random.RandomState(0).randint(0, 256, (5, *shape), np.uint8)
   picture = plots.grid(tiles, columns=3)
-  gap, (h, w) = plots.GAP, (factor * side for side in shape[:2])
+  gap = plots.GAP
+  h, w = (factor * side for side in shape[:2])
   assert picture.dtype == np.uint8
   assert picture.shape == (2 * h + 3 * gap, 3 * w + 4 * gap, shape[2])
   for i, tile in enumerate(tiles):
-    y, x = gap + i // 3 * (h + gap), gap + i % 3 * (w + gap)
+    y = gap + i // 3 * (h + gap)
+    x = gap + i % 3 * (w + gap)
     found = picture[y : y + h, x : x + w]
     np.testing.assert_array_equal(found[::factor, ::factor], tile)
     np.testing.assert_array_equal(found[factor - 1 :: factor], found[::factor])
@@ -94,7 +96,8 @@ def test_samples_are_the_grid(tmp_path, images):
 
 def test_a_title_stands_above_the_grid(tmp_path, images):
   plots.samples(tmp_path / "x.png", images[:6], "Step 3")
-  picture, expected = read(tmp_path / "x.png"), plots.grid(images[:6], 3)
+  picture = read(tmp_path / "x.png")
+  expected = plots.grid(images[:6], 3)
   top = len(picture) - len(expected)
   np.testing.assert_array_equal(picture[top:, :, :1], expected)
   assert picture[:top].min() < 64  # Some ink.
@@ -104,7 +107,8 @@ def test_samples_stand_left_of_as_many_real_images(tmp_path, images):
   fake = 255 - images[:16]
   plots.beside_real(tmp_path / "x.png", fake, images)
   picture = read(tmp_path / "x.png")
-  left, right = plots.grid(fake, 4), plots.grid(images[:16], 4)
+  left = plots.grid(fake, 4)
+  right = plots.grid(images[:16], 4)
   h, w = left.shape[:2]
   np.testing.assert_array_equal(picture[-h:, :w, :1], left)
   np.testing.assert_array_equal(picture[-h:, -w:, :1], right)

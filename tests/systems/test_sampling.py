@@ -1,11 +1,15 @@
 """How samples are drawn: labels, statistics, truncation, and what says so."""
 
+import collections
+import copy
+import dataclasses
 import functools
 import pathlib
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -151,7 +155,8 @@ def test_standing_statistics_are_the_mean_of_the_batches():
   labels = np.resize(np.arange(10), (16, 64, 1))
   z = np.stack([draw_z(STANDING_SEED, i) for i in range(16)])
   x = np.float64(3 + 2 * z + labels)
-  mean, var = x.mean(1).mean(0), x.var(1).mean(0)
+  mean = x.mean(1).mean(0)
+  var = x.var(1).mean(0)
   assert (abs(var - x.var((0, 1))) > 1e-2).any()  # Another definition.
   standing = functools.partial(draw, statistics="standing")
   expected = normalised(3 + 2 * draw_z(0, 0) + 7, mean, var)
@@ -165,7 +170,8 @@ def test_standing_statistics_are_the_mean_of_the_batches():
 @pytest.mark.parametrize("ema", [True, False])
 def test_settling_touches_running_statistics_alone(ema):
   system, state = make(norm=True)
-  key, weight = jax.random.key(0), 0.25
+  key = jax.random.key(0)
+  weight = 0.25
   new = system.settle(state, key, 8, None, ema, None, weight)
   moved, same = ("ema", "generator") if ema else ("generator", "ema")
   old = getattr(state, moved).stats
@@ -304,7 +310,8 @@ def test_command(tmp_path, monkeypatch, capsys):
 def test_samples_are_decoded_latents(ema):
   draw: Any = sampler(num_classes=3)
   state = draw.args[0]
-  z, labels = draw.func.latents(70, 5, 0.0), np.arange(70) % 3
+  z = draw.func.latents(70, 5, 0.0)
+  labels = np.arange(70) % 3
   decoded = draw.func.decode(state, z, labels, ema)
   np.testing.assert_array_equal(decoded, draw(70, labels, 5, ema=ema))
   assert abs(draw.func.latents(70, 5, 0.5)).max() <= 0.5
@@ -314,15 +321,15 @@ def test_scores_are_those_of_each_image():
   draw: Any = sampler(num_classes=3)
   points = np.random.RandomState(0).normal(size=(70, 2)).astype(np.float32)
   params = jax.device_get(draw.args[0].discriminator.params["Dense_0"])
-  scores = draw.func.score(draw.args[0], points, np.zeros(70))
-  np.testing.assert_allclose(
-    scores, (points @ params["kernel"] + params["bias"])[:, 0], rtol=1e-5
-  )
+  score = functools.partial(draw.func.apply, draw.args[0], "score", points)
+  expected = (points @ params["kernel"] + params["bias"])[:, 0]
+  np.testing.assert_allclose(score(np.zeros(70)), expected, rtol=1e-5)
   with pytest.raises(errors.UserError, match="need the images' labels"):
-    draw.func.score(draw.args[0], points, None)
-  blind = Sampler(draw.func.system._replace(score=None), draw.func.stored)
-  with pytest.raises(errors.UserError, match="'score'"):
-    blind.score(draw.args[0], points, np.zeros(70))
+    score()
+  with pytest.raises(
+    errors.UserError, match=r"\(3,\) must be .* the 70 images"
+  ):
+    score(np.zeros(3))
 
 
 def test_labels_are_those_that_a_conditional_run_draws():
@@ -332,21 +339,129 @@ def test_labels_are_those_that_a_conditional_run_draws():
   assert draw.func.labels(5) is None
 
 
-def test_what_encodes_and_reconstructs_does_so_with_stored_images():
-  draw: Any = sampler()
-  system = draw.func.system._replace(
-    encode=lambda state, images, labels: 2 * images,
-    reconstruct=lambda state, images, labels: images + 1,
-    classify=lambda state, images, labels: -images,
+def ability(function, returns="values", takes_labels=True):
+  function.returns = returns
+  function.takes_labels = takes_labels
+  return function
+
+
+class Able:
+  """A system with abilities alone; counts how often each is traced."""
+
+  num_classes = 3
+
+  def __init__(self, conditional=False):
+    self.conditional = conditional
+    self.traced = collections.Counter()
+
+  def abilities(self):
+    def encode(state, images, labels=None, scale=1.0):
+      self.traced["encode"] += 1
+      return state * scale * images + (
+        0 if labels is None else labels[:, None, None, None]
+      )
+
+    def brighten(state, images, labels=None):
+      return images + 0.2
+
+    def classify(state, images, ema=True):
+      self.traced["classify"] += 1
+      return images.sum((1, 2, 3)) if ema else state
+
+    def bounds(state, images, labels=None, draws=2):
+      self.traced["bounds"] += 1
+      # Only a constant can be the length of an array.
+      return {"sum": jnp.zeros((len(images), draws)).at[:].set(state).sum(1)}
+
+    return dict(
+      encode=ability(encode),
+      brighten=ability(brighten, returns="images"),
+      classify=ability(classify, takes_labels=False),
+      bounds=ability(bounds),
+    )
+
+
+IMAGES = np.random.RandomState(0).randint(0, 256, (70, 2, 2, 1), np.uint8)
+STATE = np.float32(2)
+
+
+def able_run(conditional=False) -> Any:
+  unit = scaling.SCALINGS.find("unit")()
+  system: Any = Able(conditional)
+  config: Any = {}
+  return runs.Run(config, pathlib.Path(), 7, STATE, Sampler(system, unit))
+
+
+def test_an_ability_sees_what_networks_see_and_says_what_is_stored():
+  run = able_run()
+  np.testing.assert_allclose(
+    run.encode(IMAGES), 2 * np.float32(IMAGES) / 255, rtol=1e-6
   )
-  points = np.random.RandomState(0).normal(size=(70, 2)).astype(np.float32)
-  able = Sampler(system, draw.func.stored)
-  np.testing.assert_array_equal(able.encode(None, points, None), 2 * points)
-  rebuilt = able.reconstruct(None, points, None)
-  np.testing.assert_array_equal(rebuilt, points + 1)
-  np.testing.assert_array_equal(able.classify(None, points), -points)
-  with pytest.raises(errors.UserError, match="'encode'"):
-    draw.func.encode(None, points, None)
+  brighter = run.brighten(IMAGES)
+  assert brighter.dtype == np.uint8
+  exact = np.minimum(np.int32(IMAGES) + 51, 255)
+  np.testing.assert_array_equal(brighter, exact)
+  np.testing.assert_array_equal(run.apply("brighten", IMAGES), brighter)
+  other: Any = run.sampler.abilities(np.float32(4))["encode"]
+  np.testing.assert_allclose(other(IMAGES), 2 * run.encode(IMAGES), rtol=1e-6)
+
+
+def test_an_ability_is_compiled_once_for_each_constant():
+  run = able_run()
+  traced = run.sampler.system.traced
+  for draws, programs in ((3, 1), (5, 2), (3, 2), (np.int64(6), 3)):
+    found = run.bounds(IMAGES, draws=draws)
+    np.testing.assert_array_equal(found["sum"], np.full(70, 2.0 * draws))
+    assert traced["bounds"] == programs
+  np.testing.assert_array_equal(run.bounds(IMAGES)["sum"], np.full(70, 4.0))
+  # A number that is not whole is an input: any value runs the same program.
+  for scale in (0.5, 3.0):
+    found = run.encode(IMAGES, scale=scale)
+    np.testing.assert_allclose(
+      found, np.float32(2 * scale) * (np.float32(IMAGES) / 255), rtol=1e-6
+    )
+  assert traced["encode"] == 1
+
+
+def test_labels_of_an_ability():
+  run = able_run(conditional=True)
+  labels = np.arange(70) % 3
+  plain = able_run().encode(IMAGES)
+  added = run.encode(IMAGES, labels) - plain
+  np.testing.assert_allclose(
+    added, np.broadcast_to(labels[:, None, None, None], added.shape), atol=1e-6
+  )
+  with pytest.raises(errors.UserError, match="need the images' labels"):
+    run.encode(IMAGES)
+  # What would be the answer is not asked for.
+  classes = run.classify(IMAGES)
+  np.testing.assert_array_equal(run.classify(IMAGES, labels), classes)
+  assert run.sampler.system.traced["classify"] == 1
+
+
+def test_an_absent_ability_is_named_and_is_no_attribute():
+  run = able_run()
+  text = "no ability 'score'; it has: bounds, brighten, classify, encode"
+  for call in (
+    lambda: run.score(IMAGES),
+    lambda: run.apply("score", IMAGES),
+    lambda: run.sampler.apply(STATE, "score", IMAGES),
+  ):
+    with pytest.raises(errors.UserError, match=text) as error:
+      call()
+    assert "\n" not in str(error.value)
+  assert hasattr(run, "encode") and not hasattr(run, "score")
+  assert {"encode", "brighten", "sample", "step"} <= set(dir(run))
+  assert "score" not in dir(run)
+
+
+def test_a_run_can_be_copied_and_changed():
+  run = able_run()
+  other = dataclasses.replace(copy.copy(run), step=9)
+  assert other.step == 9 and other.sampler is run.sampler
+  assert not hasattr(run, "__array__")
+  with pytest.raises(AttributeError):
+    _ = object.__new__(runs.Run).encode
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

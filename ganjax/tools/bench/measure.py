@@ -18,8 +18,9 @@ import ganjax
 from ganjax import data, errors, parallel
 from ganjax.data import scaling
 from ganjax.nets import conv
-from ganjax.runs import configs, logs
+from ganjax.runs import configs
 from ganjax.runs import run as runs
+from ganjax.runs.environment import environment as environment_of
 from ganjax.tools.bench import flops, trace
 from ganjax.training import dispatch
 
@@ -279,7 +280,7 @@ def _resident_peak() -> tuple[int, str]:
 
 def where(devices: Sequence[Any]) -> dict[str, Any]:
   """Returns what the numbers depend on beside the experiment."""
-  environment = logs.environment()
+  environment = environment_of()
   versions = environment["versions"]
   names = ("python", "jax", "jaxlib", "flax")
   commit = environment["git_commit"]

@@ -11,7 +11,7 @@ from typing import Any
 from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.objectives import measurements
-from ganjax.runs import configs, logs
+from ganjax.runs import configs, history
 from ganjax.runs import run as one_run
 from ganjax.training import train
 
@@ -197,8 +197,8 @@ def _names(workdirs: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
 
 
 def _read(workdir: pathlib.Path, name: str, notes: list[str]) -> Run:
-  config, shape, num_classes = one_run.read_config(workdir)
-  rows = logs.read_history(workdir)
+  config, shape, num_classes = one_run.read_config(workdir, any_version=True)
+  rows = history.read_history(workdir)
   records = _records(workdir / "evaluation.json", name, notes)
   step = max((row["step"] for row in rows), default=0)
   for record in records.get(LAST, {}).values():

@@ -53,7 +53,7 @@ def draw(out: pathlib.Path, seed: int = 0, quick: bool = False) -> None:
   """
   from rich import box, console, progress, table
 
-  from ganjax.runs import logs
+  from ganjax.runs.environment import environment
   from ganjax.tools.theory import figures, line_figures
 
   out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def draw(out: pathlib.Path, seed: int = 0, quick: bool = False) -> None:
       grid.add_row(name, f"{found:.6g}", expected)
   document = {"seed": seed, "smoke": quick, "numbers": rows}
   files.write_json(
-    out / "theory.json", document | {"environment": logs.environment()}
+    out / "theory.json", document | {"environment": environment()}
   )
   terminal = console.Console(highlight=False)
   terminal.print(grid)
