@@ -213,7 +213,7 @@ class Sampler:
   @functools.cached_property
   def _abilities(self) -> Mapping[str, Any]:
     """The system's abilities by their names."""
-    return _abilities_of(self.system)
+    return self.system.abilities()
 
   @functools.cached_property
   def _compiled(self) -> dict[tuple[str, frozenset[str]], Callable[..., Any]]:
@@ -312,23 +312,6 @@ class Sampler:
     if found is None:
       raise errors.UserError(f"this run's system has no {method!r}")
     return found
-
-
-# Until systems are dataclasses.
-def _abilities_of(system: Any) -> dict[str, Any]:
-  """Returns the abilities of a system by their names."""
-  if hasattr(system, "abilities"):
-    return system.abilities()
-  names = ("score", "encode", "reconstruct", "classify", "log_likelihood")
-  found = {}
-  for name in names:
-    function = getattr(system, name)
-    if function is not None:
-      ability: Any = functools.partial(function)
-      ability.returns = "images" if name == "reconstruct" else "values"
-      ability.takes_labels = name != "classify"
-      found[name] = ability
-  return found
 
 
 def _in_chunks(

@@ -5,7 +5,6 @@ rebuilt, with `python tests/test_golden.py`. Record it again only where trained
 numbers are meant to change, and say so in CHANGELOG.md under "numerics".
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -139,21 +138,26 @@ def test_first_steps(name):
   assert name in golden["experiments"], "record the new experiment"
   want, got = golden["experiments"][name], measure(name)
   alike = golden["versions"] == versions()
-  # Other versions order sums otherwise, and Adam enlarges what is tiny.
-  close = functools.partial(
-    np.testing.assert_allclose, rtol=1e-5 if alike else 1e-2, atol=1e-5
-  )
+
+  def close(now, before, tolerance, what):
+    # Other versions order sums otherwise, and Adam enlarges what is tiny.
+    rtol = tolerance if alike else 1e-2
+    np.testing.assert_allclose(
+      now, before, rtol=rtol, atol=1e-5, err_msg=f"{name}: {what}"
+    )
+
   assert len(got["steps"]) == len(want["steps"])
   for before, now in zip(want["steps"], got["steps"], strict=True):
     assert now.keys() == before.keys()
     for key in before:
-      close(now[key], before[key], err_msg=f"{name}: {key}")
+      close(now[key], before[key], 1e-5, key)
+  # Threads share the sums of large convolutions anew each time; samples after
+  # three steps of Adam show that most.
   for kind in ("networks", "abilities"):
     assert got[kind].keys() == want[kind].keys()
     for thing, before in want[kind].items():
       for key in ("sum", "squares"):
-        now = got[kind][thing][key]
-        close(now, before[key], err_msg=f"{name}: {key} of {thing}")
+        close(got[kind][thing][key], before[key], 2e-4, f"{key} of {thing}")
 
 
 def main():
