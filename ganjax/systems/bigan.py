@@ -221,7 +221,7 @@ def d_step(parts: Parts, state: Any, real: Any, key: jax.Array):
   grads = parallel.mean(grads, base.axis_name)
   metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
   metrics |= measurements.of_logits(base.loss, *logits)
-  metrics |= measurements.of_images(real.images, fake, base.axis_name)
+  metrics |= measurements.of_images(real.images, fake)
   player = player.update(base.d_opt, grads, stats)
   return state.replace(discriminator=player), metrics
 

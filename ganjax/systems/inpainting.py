@@ -246,7 +246,7 @@ def d_step(parts: Parts, state: InpaintingState, real: Any, key: jax.Array):
   grads = parallel.mean(grads, parts.axis_name)
   metrics = dict(d_loss=loss, d_grad_norm=optax.tree.norm(grads))
   metrics |= measurements.of_logits(parts.loss, real_logits, fake_logits)
-  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
+  metrics |= measurements.of_images(real.images, fake)
   metrics |= measurements.of_stats("d", stats)
   return player.update(parts.d_opt, grads, stats), metrics
 

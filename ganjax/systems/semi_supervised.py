@@ -240,7 +240,7 @@ def d_step(parts: Parts, matching: str, state: Any, real, key):
   grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(player.params)
   grads = parallel.mean(grads, parts.axis_name)
   metrics["d_grad_norm"] = optax.tree.norm(grads)
-  metrics |= measurements.of_images(real.images, fake, parts.axis_name)
+  metrics |= measurements.of_images(real.images, fake)
   metrics |= measurements.of_stats("d", stats)
   return player.update(parts.d_opt, grads, stats), metrics
 

@@ -248,7 +248,7 @@ def measure(parts: Parts, images, logits, fakes) -> dict[str, jax.Array]:
   metrics = dict(reconstruction_error=parallel.mean(error, axis_name))
   metrics |= measurements.of_logits(parts.loss, *logits)
   metrics |= measurements.of_generator(parts.loss, *logits)
-  return metrics | measurements.of_images(images, fakes[1], axis_name)
+  return metrics | measurements.of_images(images, fakes[1])
 
 
 def _normal(base: variational.Parts, key: jax.Array, n: int) -> jax.Array:

@@ -21,10 +21,10 @@ from ganjax.evaluation import extractors, metrics
 from ganjax.objectives import (
   augment,
   losses,
-  measurements,
   optimizers,
   penalties,
 )
+from ganjax.runs import monitor
 from ganjax.runs.configs import schema
 
 # An ml_collections.ConfigDict; what it holds is known at run time alone.
@@ -161,7 +161,7 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
     result[section] = _resolve_named(section, given[section], name)
   for section in dicts:
     result[section] = _resolve_dict(section, given.get(section, {}))
-  measurements.names_of(result["stop_when"])
+  monitor.names_of(result["stop_when"])
   if result["ema"]["decay"] and result["ema"]["half_life"]:
     raise errors.UserError(
       "config.ema.decay and config.ema.half_life exclude each other: set one "
