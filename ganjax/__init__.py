@@ -16,7 +16,7 @@ _PUBLIC = {
   "configs": "runs.configs",
   "data": "data",
   "evaluate": "evaluation.evaluator",
-  "health": "objectives.measurements",
+  "health": "runs.monitor",
   "load": "runs.run:load",
   "losses": "objectives.losses",
   "metrics": "evaluation.metrics",

@@ -19,11 +19,9 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from ganjax import errors
-
-T = TypeVar("T")
 
 # The origin of what another process cannot import.
 NOWHERE = "__main__"
@@ -54,7 +52,7 @@ class Registry(dict[str, Any]):
     self.package = package
     self.helpers = frozenset(helpers)
 
-  def register(self, thing: T | None = None, *, name: str = "") -> Any:
+  def register(self, thing: Any = None, *, name: str = "") -> Any:
     """Registers a function or a class; use as a decorator.
 
     Args:

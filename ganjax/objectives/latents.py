@@ -1,7 +1,11 @@
 """Distributions of the generator's input z, all of unit variance.
 
-Each is `(key, z_dim, truncation=None) -> z [z_dim]`; `truncation` is a bound of
-samples alone, by which they lose in variety and gain in quality.
+Each is a function `(key, z_dim, truncation=None) -> z [z_dim]`. `truncation`
+bounds the components of the z that samples are drawn from, never of those in
+training: samples lose variety by it and gain quality.
+
+`LATENTS` holds those of this file; one of a user's own is registered by
+`@LATENTS.register` or named `module:attribute`.
 """
 
 import math
@@ -15,11 +19,11 @@ LATENTS = registry.Registry("latent")
 
 @LATENTS.register
 def normal(key: jax.Array, z_dim: int, truncation=None) -> jax.Array:
-  """One z `[z_dim]` from N(0, I), its components within +-`truncation`.
+  """Draws one z `[z_dim]` from N(0, I), within +-`truncation` if it is given.
 
-  Brock et al. 2019, section 3.1: components beyond the bound are drawn anew,
-  not scaled or clipped. That is the normal distribution given the bound, which
-  the inverse of its distribution function draws at once.
+  Components beyond the bound are drawn anew, not scaled or clipped (Brock et
+  al. 2019, section 3.1). The result has the normal distribution given the
+  bound, which is drawn at once by the inverse of its distribution function.
   """
   if truncation is None:
     return jax.random.normal(key, (z_dim,))
@@ -28,10 +32,14 @@ def normal(key: jax.Array, z_dim: int, truncation=None) -> jax.Array:
 
 @LATENTS.register
 def uniform(key: jax.Array, z_dim: int, truncation=None) -> jax.Array:
-  """One z `[z_dim]` from U(-sqrt 3, sqrt 3), the noise of 2014's MNIST."""
+  """Draws one z `[z_dim]` from U(-sqrt 3, sqrt 3), the noise of 2014's MNIST.
+
+  Raises:
+    UserError: a truncation is given; it would only make the interval shorter.
+  """
   if truncation is not None:
     raise errors.UserError(
       "truncation needs a run with config.system.latent='normal', not 'uniform'"
     )
-  bound = math.sqrt(3.0)
+  bound = math.sqrt(3.0)  # The variance of U(-a, a) is a^2 / 3.
   return jax.random.uniform(key, (z_dim,), minval=-bound, maxval=bound)

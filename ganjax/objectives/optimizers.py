@@ -1,49 +1,92 @@
-"""Optimizers: any name of optax, any schedule for any number of theirs.
+"""Optimizers: those of optax by their names, and rules around any of them.
 
-A spec is a dict with `name` and the optimizer's own arguments. A number may
-itself be a spec, of a schedule over updates:
+The spec of an optimizer is a dict with `name` and the optimizer's own
+arguments. A number may itself be a spec, of a schedule over updates:
 `dict(name="adam", learning_rate=dict(name="cosine_decay_schedule", ...))`.
-So may numbers of other parts be: see `follow` and `half_life_decay`.
+
+`OPTIMIZERS` holds those of this file, of `optax` and of `optax.contrib`; one
+of a user's own is registered by `@OPTIMIZERS.register` or named
+`module:attribute`. It is any function that takes `learning_rate` and returns
+an `optax.GradientTransformation` whose update needs gradients and parameters
+alone.
+
+`muon` orthogonalises the updates of matrices alone, as optax has it: biases
+and the kernels of convolutions are trained by Adam.
+
+The schedule-free optimizers (`schedule_free_sgd`, `schedule_free_adamw`;
+Defazio et al. 2024) know three sequences of parameters. The network's are y,
+where gradients are taken, and samples are drawn from y, too, not from the
+average x that the paper evaluates. Where the config has an EMA, samples are
+drawn from the EMA of y, as with every optimizer.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
-from ganjax import registry
+from ganjax import errors, registry
+from ganjax.objectives import schedules
+
+Optimizer: TypeAlias = optax.GradientTransformation
 
 OPTIMIZERS = registry.Registry("optimizer")
-SCHEDULES = registry.Registry("schedule")
-# Of optax: parts of optimizers, one that needs the loss itself, and one whose
-# state is a typed key, which no checkpoint holds.
-UNFIT = ("lbfgs", "noisy_sgd", "scale_by_learning_rate", "scale_by_rprop")
+
+_NEEDS_LOSS = "its update needs the loss, which a step does not hand on"
+_HOLDS_KEY = "its state holds a random key, which no checkpoint can keep"
+_IS_A_PART = "it is a part of an optimizer, not a whole one"
+# Functions of optax with a learning rate that a config cannot use, and why.
+UNFIT = {
+  "dog": "its init_step is a pair of a text and a number, which no config has",
+  "dpsgd": "its update needs the gradient of each example alone",
+  "galore": "its state holds empty arrays, which no checkpoint can keep",
+  "lbfgs": _NEEDS_LOSS,
+  "momo": _NEEDS_LOSS,
+  "momo_adam": _NEEDS_LOSS,
+  "noisy_sgd": _HOLDS_KEY,
+  "scale_by_learning_rate": _IS_A_PART,
+  "scale_by_madgrad": _IS_A_PART,
+  "scale_by_rprop": _IS_A_PART,
+  "schedule_free": "it is built around another optimizer; there are "
+  "schedule_free_sgd and schedule_free_adamw",
+  "sophia": _NEEDS_LOSS,
+}
 
 
-def find(name: str) -> Callable[..., optax.GradientTransformation]:
-  """Returns the optimizer `name`, of this file or of optax."""
-  return _with_optax(OPTIMIZERS, vars(optax), "learning_rate").find(name)
+def _register_those_of_optax() -> None:
+  """Registers every fit optimizer of optax under its name there."""
+  # Optax itself comes last: its name holds where `contrib` has the same one.
+  for module in (contrib, optax):
+    for name, function in vars(module).items():
+      if not inspect.isfunction(function) or name.startswith("_"):
+        continue
+      is_optimizer = "learning_rate" in inspect.signature(function).parameters
+      if is_optimizer and name not in UNFIT:
+        OPTIMIZERS.register(function, name=name)
 
 
-def find_schedule(name: str) -> Callable[..., optax.Schedule]:
-  """Returns the schedule `name`, of this file or of `optax.schedules`."""
-  return _with_optax(SCHEDULES, vars(optax.schedules), "init_value").find(name)
+_register_those_of_optax()
 
 
-def _with_optax(own: registry.Registry, others: Mapping, parameter: str):
-  """Adds to `own` the functions of optax that take `parameter`."""
-  found = registry.Registry(own.kind)
-  for name, value in others.items():
-    if inspect.isfunction(value) and not name.startswith("_"):
-      if parameter in inspect.signature(value).parameters:
-        found[name] = value
-  found.update(own)
-  for name in UNFIT:
-    found.pop(name, None)
-  return found
+def find(name: str) -> Callable[..., Optimizer]:
+  """Returns the function that makes the optimizer `name`.
+
+  Args:
+    name: of this file, of `optax`, of `optax.contrib`, registered, or
+      `module:attribute`.
+
+  Raises:
+    UserError: there is no such optimizer, or training cannot use it.
+  """
+  if name in UNFIT and name not in OPTIMIZERS:
+    raise errors.UserError(
+      f"optimizer {name!r} of optax cannot be used here: {UNFIT[name]}"
+    )
+  return OPTIMIZERS.find(name)
 
 
 def get(
@@ -52,11 +95,11 @@ def get(
   clip_weights: float | None = None,
   max_column_norm: float | None = None,
   **hyper: Any,
-) -> optax.GradientTransformation:
+) -> Optimizer:
   """Returns the optimizer of a spec.
 
   Args:
-    name: e.g. "adam", "sgd", "rmsprop", "classical_momentum".
+    name: see `find`, e.g. "adam", "sgd", "muon", "classical_momentum".
     clip_gradients: the largest norm that all gradients together may have.
     clip_weights: the largest absolute value of a parameter after a step, as in
       WGAN (Arjovsky et al. 2017, algorithm 1: 0.01).
@@ -66,20 +109,28 @@ def get(
       for those that are left out.
 
   Raises:
-    UserError: there is no such optimizer or schedule.
+    UserError: there is no such optimizer or schedule, or a number does not
+      suit it.
   """
-  hyper = {
-    k: get_schedule(**v) if isinstance(v, Mapping) else v
-    for k, v in hyper.items()
-    if v is not None
+  arguments = {
+    key: schedules.get_schedule(**value)
+    if isinstance(value, Mapping)
+    else value
+    for key, value in hyper.items()
+    if value is not None
   }
   make = find(name)
-  scheduled = {k for k, v in hyper.items() if callable(v)}
-  # Optax follows a schedule of the learning rate by itself; of the others,
-  # through hyperparameters in the optimizer's state.
+  if name.startswith("schedule_free") and arguments.get("b1") == 0:
+    # Optax keeps y and z and finds x as (y - (1 - b1) z) / b1: 0 / 0.
+    raise errors.UserError(f"optimizer {name!r} needs a b1 above 0, e.g. 0.9")
+  scheduled = {key for key, value in arguments.items() if callable(value)}
+  # Optax's optimizers follow a schedule of the learning rate by themselves.
+  # Schedules of other numbers go through hyper-parameters in the state.
   if scheduled - {"learning_rate"}:
     make = optax.inject_hyperparams(make)
-  optimizer = make(**hyper)
+  optimizer = make(**arguments)
+  # Gradients are clipped before the optimizer's moments see them, parameters
+  # after the step that the optimizer wants.
   if clip_gradients is not None:
     clip = optax.clip_by_global_norm(clip_gradients)
     optimizer = optax.chain(clip, optimizer)
@@ -90,19 +141,22 @@ def get(
   return optimizer
 
 
-def weight_clipping(limit: float) -> optax.GradientTransformation:
+def weight_clipping(limit: float) -> Optimizer:
   """Shortens updates such that no parameter leaves [-limit, limit]."""
+
+  def clip(update, param):
+    # The parameter is clipped, but what is returned is the way to there.
+    return jnp.clip(param + update, -limit, limit) - param
 
   def update(updates, params=None):
     if params is None:
       raise ValueError("weight clipping needs the parameters")
-    inside = lambda u, p: jnp.clip(p + u, -limit, limit) - p
-    return jax.tree.map(inside, updates, params)
+    return jax.tree.map(clip, updates, params)
 
   return optax.stateless(update)
 
 
-def column_clipping(limit: float) -> optax.GradientTransformation:
+def column_clipping(limit: float) -> Optimizer:
   """Shortens updates such that no column of a kernel is longer than `limit`.
 
   A column of a parameter `kernel [..., out]` holds all weights into one unit,
@@ -110,141 +164,34 @@ def column_clipping(limit: float) -> optax.GradientTransformation:
   (Srivastava et al. 2014, section 5.1). Other parameters are left alone.
   """
 
-  def inside(path, u, p):
+  def clip(path, update, param):
     if path[-1:] != (jax.tree_util.DictKey("kernel"),):
-      return u
-    new = p + u
-    squares = jnp.square(new).sum(tuple(range(p.ndim - 1)), keepdims=True)
-    norms = jnp.maximum(jnp.sqrt(squares), limit)
-    return new * jnp.broadcast_to(limit / norms, p.shape) - p
+      return update
+    new = param + update
+    incoming = tuple(range(param.ndim - 1))
+    norms = jnp.sqrt(jnp.square(new).sum(incoming, keepdims=True))
+    # A column within the limit is scaled by limit / limit, which is 1.
+    scale = limit / jnp.maximum(norms, limit)
+    return new * jnp.broadcast_to(scale, param.shape) - param
 
   def update(updates, params=None):
     if params is None:
       raise ValueError("column clipping needs the parameters")
-    return jax.tree_util.tree_map_with_path(inside, updates, params)
+    return jax.tree_util.tree_map_with_path(clip, updates, params)
 
   return optax.stateless(update)
-
-
-def get_schedule(name: str, **hyper: Any) -> optax.Schedule:
-  """Returns the schedule of a spec: updates so far -> number."""
-  given = {k: v for k, v in hyper.items() if v is not None}
-  return find_schedule(name)(**given)
-
-
-def follow(make: Callable[..., Any], **hyper: Any) -> Any:
-  """Returns `make(**hyper)`, whose `at(step)` is made of the numbers then.
-
-  Args:
-    make: returns a NamedTuple with a field `at`, a penalty or an augmentation.
-      Inside of a step the numbers of schedules are traced.
-    **hyper: its arguments: values or specs of schedules over generator steps.
-  """
-  schedules = {
-    k: get_schedule(**v) for k, v in hyper.items() if isinstance(v, Mapping)
-  }
-  at = lambda step: make(**hyper | {k: s(step) for k, s in schedules.items()})
-  return at(0)._replace(at=at) if schedules else make(**hyper)
-
-
-def half_life_decay(half_life: Any, batch_size: int) -> optax.Schedule:
-  """Returns the decay of an average that forgets half in so many images.
-
-  .5^(batch_size / half_life), as R3GAN's: 0, a copy, where half_life is 0.
-
-  Args:
-    half_life: real images, or the spec of a schedule of them.
-    batch_size: images of a step.
-  """
-  if isinstance(half_life, Mapping):
-    images = get_schedule(**half_life)
-  else:
-    images = lambda step: half_life
-  return lambda step: jnp.exp2(-batch_size / jnp.float32(images(step)))
 
 
 @OPTIMIZERS.register
 def classical_momentum(
   learning_rate: float, momentum: float = 0.5
-) -> optax.GradientTransformation:
+) -> Optimizer:
   """V <- momentum * v - learning_rate * gradient; p <- p + v.
 
-  The form of pylearn2, with which the nets of 2014 were trained. It differs
-  from `sgd`, whose velocity does not hold the rate, where the rate changes.
+  The form of pylearn2, with which the nets of 2014 were trained. In `sgd` the
+  velocity does not contain the rate, so the two differ once the rate changes:
+  here what was gathered at a higher rate keeps it.
   """
   return optax.chain(
     optax.scale_by_learning_rate(learning_rate), optax.trace(decay=momentum)
   )
-
-
-@SCHEDULES.register
-def constant(value: float) -> optax.Schedule:
-  """The same number at every step."""
-  return lambda step: value
-
-
-@SCHEDULES.register
-def of_member(values: tuple = (1.0,)) -> optax.Schedule:
-  """One number for each member of a population, the same at every step.
-
-  Outside of a population's step, the first one.
-  """
-
-  def schedule(step):
-    del step
-    try:
-      place = jax.lax.axis_index("members")
-    except NameError:
-      return values[0]
-    return jnp.array(values, jnp.float32)[place]
-
-  return schedule
-
-
-@SCHEDULES.register
-def running_mean(start: int = 0) -> optax.Schedule:
-  """The decay of an average in which all steps from `start` on count equally.
-
-  For `config.ema.decay`: n / (n + 1) at step `start + n`; until then 0, a copy.
-  Yazıcı et al. 2018 (https://arxiv.org/abs/1806.04498) call it MA.
-  """
-
-  def schedule(step):
-    count = jnp.float32(jnp.maximum(step - start, 0))
-    return count / (count + 1.0)
-
-  return schedule
-
-
-@SCHEDULES.register
-def linear_staircase(
-  init_value: float, end_value: float, num_stairs: int, stair_length: int
-) -> optax.Schedule:
-  """From `init_value` to `end_value` in stairs, then constant.
-
-  Momentum in 2014 rose from .5 to .7 in 249 stairs of one epoch each.
-  """
-
-  def schedule(step):
-    stairs = jnp.minimum(step // stair_length, num_stairs)
-    return init_value + (end_value - init_value) * stairs / num_stairs
-
-  return schedule
-
-
-@SCHEDULES.register
-def cosine(
-  init_value: float, end_value: float, decay_steps: float
-) -> optax.Schedule:
-  """From `init_value` to `end_value` by half a cosine, then constant.
-
-  end + (init - end) (1 + cos(pi t / T)) / 2 with T = `decay_steps`: how R3GAN's
-  numbers change (Huang et al. 2025's code), upwards as well as downwards.
-  """
-
-  def schedule(step):
-    share = jnp.minimum(step / decay_steps, 1.0)
-    fall = (1.0 + jnp.cos(jnp.pi * share)) / 2.0
-    return end_value + (init_value - end_value) * fall
-
-  return schedule

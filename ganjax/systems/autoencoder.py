@@ -24,7 +24,7 @@ import optax
 from ganjax import errors, parallel
 from ganjax.objectives import latents, per_example
 from ganjax.state import State
-from ganjax.systems import SYSTEMS, LatentSystem, ability
+from ganjax.systems import SYSTEMS, LatentSystem, System, ability
 from ganjax.systems.system import (
   Metrics,
   Net,
@@ -238,12 +238,21 @@ class Autoencoder(LatentSystem):
       )
     return self.to_images(state, output), {"decoder": stats}
 
-  def settle(self, state: State, *_: Any, **__: Any) -> State:
+  def settle(
+    self,
+    state: State,
+    key: jax.Array,
+    n: int,
+    labels: Any,
+    ema: bool,
+    truncation: Any,
+    weight: Any,
+  ) -> State:
     """Returns the state as it is.
 
     Running statistics are those of real codes, as in `reconstruct`.
     """
-    return state
+    return System.settle(self, state, key, n, labels, ema, truncation, weight)
 
   @ability
   def encode(

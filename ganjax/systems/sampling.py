@@ -97,9 +97,9 @@ class LatentSystem(System):
     state: State,
     key: jax.Array,
     n: int,
-    labels=None,
+    labels: Any = None,
     ema: bool = True,
-    truncation=None,
+    truncation: Any = None,
     batch: bool = False,
   ) -> jax.Array:
     """Draws images `[n, ...]` as networks see them.
@@ -122,10 +122,10 @@ class LatentSystem(System):
     state: State,
     key: jax.Array,
     n: int,
-    labels,
+    labels: Any,
     ema: bool,
-    truncation,
-    weight,
+    truncation: Any,
+    weight: Any,
   ) -> State:
     """Moves batch norm's running statistics by `weight` to a fresh batch's.
 

@@ -92,7 +92,7 @@ def ability(
 class System(abc.ABC):
   """What is trained and how; its fields are its parts and its settings.
 
-  A subclass has `init` and `updates`, and what it can do besides. The fields
+  A subclass has `init`, `updates` and `sample`, and what it can do besides. The fields
   are the schema of `config.system`, as those of a network are.
 
   Attributes:
@@ -121,6 +121,46 @@ class System(abc.ABC):
   @abc.abstractmethod
   def updates(self) -> tuple[Update, ...]:
     """Returns the updates of one step, in their order."""
+
+  @abc.abstractmethod
+  def sample(
+    self,
+    state: State,
+    key: jax.Array,
+    n: int,
+    labels: Any = None,
+    ema: bool = True,
+    truncation: Any = None,
+    batch: bool = False,
+  ) -> jax.Array:
+    """Draws images `[n, ...]` as networks see them.
+
+    Args:
+      state: of the system.
+      key: the samples are a function of it.
+      n: how many.
+      labels: int32 `[n]`, or None.
+      ema: from the averaged networks where there are some.
+      truncation: the largest component of z, or None.
+      batch: whether in training mode, by the statistics of these n.
+    """
+
+  def settle(
+    self,
+    state: State,
+    key: jax.Array,
+    n: int,
+    labels: Any,
+    ema: bool,
+    truncation: Any,
+    weight: Any,
+  ) -> State:
+    """Moves running statistics by `weight` to those of n fresh samples.
+
+    A system that has none of its own to move returns the state as it is.
+    """
+    del key, n, labels, ema, truncation, weight
+    return state
 
   def train_step(
     self, state: State, batch: Any, key: jax.Array, skip: Sequence[str] = ()

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from ganjax import errors, parallel, processes
 from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import metrics
-from ganjax.objectives import measurements
 from ganjax.runs import checkpoint, configs
 from ganjax.runs import run as runs
+from ganjax.runs.monitor import Monitor
 from ganjax.runs.sampler import Sampler
 from ganjax.systems import System
 from ganjax.training import dispatch, faults, signals
@@ -101,7 +101,7 @@ def follow(
       state = processes.from_first(state)
       run = runs.Run(config, workdir, start, state, parts.sampler)
       history = processes.agree(run.history())
-      monitor = measurements.Monitor(history, config.stop_when, until=start)
+      monitor = Monitor(history, config.stop_when, until=start)
       if monitor.stop and first:
         print(f"stopped at step {start} before: {monitor.diagnosis}")
       if monitor.stop or start >= config.num_steps:

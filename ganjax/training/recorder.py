@@ -7,8 +7,7 @@ from typing import Any
 import jax
 
 from ganjax import errors, parallel, processes
-from ganjax.objectives import measurements
-from ganjax.runs import plots, report
+from ganjax.runs import monitor, plots, report
 from ganjax.runs import run as runs
 from ganjax.runs.log import Log
 from ganjax.training import faults, signals
@@ -142,16 +141,16 @@ class Recorder:
     """
     recent, self.recent = self.recent, []
     last: dict[str, Any] = _row(metrics)
-    if not measurements.not_finite(last):
+    if not monitor.not_finite(last):
       return last
     step, row = next(
       (step, row)
       for step, row in ((step, _row(metrics)) for step, metrics in recent)
-      if measurements.not_finite(row)
+      if monitor.not_finite(row)
     )
     self.log.note = "not finite"
     self.log.write(step, row | {"diagnosis": self.log.note})
-    text = f"step {step}: {measurements.not_finite(row)}"
+    text = f"step {step}: {monitor.not_finite(row)}"
     raise faults.NotFinite(step, row, text)
 
   def save(self, done: int, state: Any, values: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ from scipy import io
 
 from ganjax import errors
 from ganjax.data import tfd
-from ganjax.objectives import optimizers
+from ganjax.objectives import schedules
 from ganjax.runs import configs
 
 # What each of nine images is for in fold 0; fold 2 has validation and test
@@ -156,6 +156,6 @@ def test_the_experiment_has_the_two_stages_of_2014():
   assert first["num_steps"] * 22 == second["num_steps"] * 50
   for config in first, second:
     assert config["dataset"]["train_split"] == "unlabeled"
-    rate = optimizers.get_schedule(**config["d_opt"]["learning_rate"])
+    rate = schedules.get_schedule(**config["d_opt"]["learning_rate"])
     np.testing.assert_allclose(rate(0), 0.05, rtol=1e-6)
     np.testing.assert_allclose(rate(173_287), 0.025, rtol=1e-5)

@@ -8,7 +8,7 @@ from jax import lax
 
 from ganjax import errors, nets
 from ganjax.nets import cnn2014, conv
-from ganjax.objectives import optimizers
+from ganjax.objectives import schedules
 from ganjax.runs import configs
 
 CIFAR, SMALL = (32, 32, 3), (8, 8, 3)
@@ -155,10 +155,10 @@ def test_the_settings_of_the_experiment():
   config = configs.resolve(configs.load("cifar_2014_conv")).to_dict()
   assert config["batch_size"] == 128 and config["loss"]["d_weight"] == 0.5
   for player in "g_opt", "d_opt":
-    rate = optimizers.get_schedule(**config[player]["learning_rate"])
+    rate = schedules.get_schedule(**config[player]["learning_rate"])
     np.testing.assert_allclose(rate(0), 0.004, rtol=1e-6)
     np.testing.assert_allclose(rate(173_287), 0.002, rtol=1e-5)
-    momentum = optimizers.get_schedule(**config[player]["momentum"])
+    momentum = schedules.get_schedule(**config[player]["momentum"])
     np.testing.assert_allclose(momentum(311), 0.5, rtol=1e-6)
     np.testing.assert_allclose(momentum(312), 0.5 + 0.2 / 249, rtol=1e-6)
     np.testing.assert_allclose(momentum(10**6), 0.7, rtol=1e-6)

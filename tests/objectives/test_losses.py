@@ -149,7 +149,8 @@ def test_relativism_by_hand(name, form):
   loss = losses.get(name, relativism=form)
   term, slope = TERMS[name]
   # A kink (hinge at 1) has no one derivative: keep away from it.
-  real, fake = REAL + jnp.array([0.01, 0.0]), FAKE
+  real = REAL + jnp.array([0.01, 0.0])
+  fake = FAKE
   differences, jacobian = map(np.float64, DIFFERENCES[form])
   differences = differences + jacobian @ [0.01, 0, 0, 0]
   # G sees the differences with the roles exchanged: minus those of D, but
@@ -167,24 +168,30 @@ def test_the_unbiased_form_is(form):
   """Over every batch of two of a population, the mean is the population's."""
   population = np.array([-1.0, 0.5, 2.0, 4.0])
   others = np.array([0.0, 1.0, -2.0])
-  pairs = lambda x: np.array([(a, b) for a in x for b in x], np.float32)
-  reals, fakes = pairs(population), pairs(others)
-  batches = [(r, f) for r in reals for f in fakes]
+
+  def pairs(x):
+    return np.array([(a, b) for a in x for b in x], np.float32)
+
+  batches = [(r, f) for r in pairs(population) for f in pairs(others)]
   real, fake = (jnp.array(x) for x in zip(*batches, strict=True))
-  mean = lambda **kw: jax.vmap(
-    losses.get("least_squares", relativism=form, **kw).discriminator
-  )(real, fake).mean()
+
+  def mean(unbiased):
+    loss = losses.get("least_squares", relativism=form, unbiased=unbiased)
+    return jax.vmap(loss.discriminator)(real, fake).mean()
+
   # The true one: with the means of the populations.
-  r, f = population.mean(), others.mean()
+  r = population.mean()
+  f = others.mean()
   to_real, to_fake = (f, r) if form == "average" else ((r + f) / 2,) * 2
   expected = (
     np.square(population - to_real - 1).mean()
     + np.square(others - to_fake + 1).mean()
   ) / 2
   np.testing.assert_allclose(mean(unbiased=True), expected, rtol=1e-5)
-  assert abs(mean() - expected) > 0.1
+  biased = mean(unbiased=False)
+  assert abs(biased - expected) > 0.1
   # The average form is too large, the centered too small.
-  assert (mean() > expected) == (form == "average")
+  assert (biased > expected) == (form == "average")
 
 
 # name -> (T(v), its slope, f*(T(v)), its slope), from the published tables:
@@ -232,7 +239,8 @@ GENERATORS = {
 
 @pytest.mark.parametrize("name", divergences.DIVERGENCES)
 def test_f_divergences_by_hand(name):
-  real, fake = np.float64(REAL), np.float64(FAKE)
+  real = np.float64(REAL)
+  fake = np.float64(FAKE)
   output, slope, conjugate = VARIATIONAL[name]
   loss = losses.get("f_divergence", divergence=name)
   value, grads = jax.value_and_grad(loss.discriminator, (0, 1))(REAL, FAKE)
@@ -254,8 +262,9 @@ def test_f_divergences_by_hand(name):
 @pytest.mark.parametrize("name", divergences.DIVERGENCES)
 def test_the_bound_is_tight_at_the_optimal_logit(name):
   """The sup of the variational form is D_f, at the D* = p / (p + q)."""
-  p, q = np.array([0.1, 0.3, 0.6]), np.array([0.4, 0.35, 0.25])
-  form = divergences.DIVERGENCES[name]()
+  p = np.array([0.1, 0.3, 0.6])
+  q = np.array([0.4, 0.35, 0.25])
+  form = divergences.DIVERGENCES.find(name)()
   logits = jnp.linspace(-4, 4, 20_001)
   best = np.outer(p, form.output(logits)) - np.outer(q, form.conjugate(logits))
   expected = (q * GENERATORS[name](p / q)).sum()
@@ -266,7 +275,8 @@ def test_the_bound_is_tight_at_the_optimal_logit(name):
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating", "least_squares"])
 def test_probability_at_the_optimal_logit(name):
-  p, q = np.array([0.1, 0.3, 0.6]), np.array([0.4, 0.35, 0.25])
+  p = np.array([0.1, 0.3, 0.6])
+  q = np.array([0.4, 0.35, 0.25])
   hyper = {}
   if name == "least_squares":
     hyper = dict(fake_target=-1.0, real_target=3.0, generator_target=3.0)
@@ -303,6 +313,47 @@ def test_label_smoothing_by_hand():
     losses.smooth(losses.get("hinge", relativism="pairing"), 0.1)
 
 
+def test_label_smoothing_keeps_the_weight_of_g():
+  plain = losses.get("non_saturating", d_weight=0.5, g_weight=3.0)
+  loss = losses.smooth(plain, 0.1)
+  assert loss.generator(REAL, FAKE) == plain.generator(REAL, FAKE)
+  assert loss.weights == (0.5, 3.0)
+
+
+# Of a user's own file: a margin in place of the hinge's 1, and a form that
+# doubles the differences of "pairing".
+MINE = """
+import jax
+from ganjax.objectives import losses
+
+def margin(size: float = 1.0):
+  return losses._separate(
+    real_term=lambda r: jax.nn.relu(size - r),
+    fake_term=lambda f: jax.nn.relu(size + f),
+    g_term=lambda f: -f,
+    symmetric=True,
+  )
+
+def double(real, fake):
+  return 2.0 * (real - fake)
+"""
+
+
+def test_one_of_a_users_own(tmp_path, monkeypatch):
+  """By where it is, or by a name that is registered."""
+  file = tmp_path / "mine.py"
+  file.write_text(MINE)
+  hinge = losses.get("hinge")
+  monkeypatch.setitem(losses.LOSSES, "m", losses.LOSSES.find(f"{file}:margin"))
+  for name in f"{file}:margin", "m":
+    loss = losses.get(name, size=1.0)
+    assert loss.discriminator(REAL, FAKE) == hinge.discriminator(REAL, FAKE)
+  loss = losses.get("hinge", relativism=f"{file}:double")
+  # 2 (r - f) = 2, 3: beyond the margin for D; -2, -3 for G.
+  assert loss.discriminator(REAL, FAKE) == 0.0
+  assert loss.generator(REAL, FAKE) == (3.0 + 4.0) / 2
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_columns_of_logits_are_refused(name):
   with pytest.raises(ValueError, match=r"\[2, 1\]"):
@@ -323,15 +374,19 @@ def test_non_saturating_gradient_is_odds_times_minimax():
 
 def test_equilibrium_constants():
   zeros = jnp.zeros(3)
-  at = lambda name, logits, **kw: losses.get(name, **kw).discriminator(
-    logits, logits
-  )
+
+  def at(name, logits, **hyper):
+    return losses.get(name, **hyper).discriminator(logits, logits)
+
   np.testing.assert_allclose(at("minimax", zeros), np.log(4), rtol=1e-6)
   half = at("non_saturating", zeros, d_weight=0.5)
   np.testing.assert_allclose(half, np.log(2), rtol=1e-6)
   np.testing.assert_allclose(at("least_squares", zeros + 0.5), 0.5)
   np.testing.assert_allclose(at("hinge", zeros), 2.0)
-  relative = lambda name, form: at(name, zeros + 3, relativism=form)
+
+  def relative(name, form):
+    return at(name, zeros + 3, relativism=form)
+
   np.testing.assert_allclose(relative("non_saturating", "pairing"), np.log(2))
   np.testing.assert_allclose(relative("non_saturating", "average"), np.log(2))
   np.testing.assert_allclose(relative("least_squares", "average"), 1.0)

@@ -1,11 +1,15 @@
-"""Clipping, of gradients and of weights, alone and beside schedules."""
+"""What optax's names find; clipping, alone and beside schedules."""
 
+import inspect
 from typing import Any
 
+import flax.serialization
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax import contrib
 
 from ganjax import errors, main
 from ganjax.objectives import optimizers
@@ -13,7 +17,8 @@ from ganjax.objectives import optimizers
 
 def run(optimizer, params, gradients):
   """Returns the parameters after each of the updates."""
-  state, after = optimizer.init(params), []
+  state = optimizer.init(params)
+  after = []
   for grads in gradients:
     updates, state = optimizer.update(grads, state, params)
     params = optax.apply_updates(params, updates)
@@ -23,6 +28,135 @@ def run(optimizer, params, gradients):
 
 def close(got, expected):
   np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+
+
+def of_optax():
+  """Returns the names of all that takes a learning rate in optax."""
+  found = {**vars(contrib), **vars(optax)}
+  return {
+    name
+    for name, value in found.items()
+    if inspect.isfunction(value) and not name.startswith("_")
+    if "learning_rate" in inspect.signature(value).parameters
+  }
+
+
+def test_every_optimizer_of_optax_is_found_or_refused_with_a_reason():
+  own = {"classical_momentum"}
+  assert (
+    optimizers.OPTIMIZERS.keys() == of_optax() - optimizers.UNFIT.keys() | own
+  )
+  assert optimizers.UNFIT.keys() < of_optax()
+  for name in "muon", "schedule_free_adamw", "schedule_free_sgd", "prodigy":
+    assert optimizers.find(name) is getattr(contrib, name)
+  with pytest.raises(errors.UserError, match="'momo' of optax .* the loss"):
+    optimizers.get("momo", learning_rate=1.0)
+  with pytest.raises(errors.UserError, match="did you mean 'muon'"):
+    optimizers.find("mouon")
+
+
+# An optimizer with `optimistic` in its name is on its way out of optax.
+@pytest.mark.filterwarnings("ignore:.*optimistic_adam:DeprecationWarning")
+def test_the_state_of_each_can_be_carried_and_kept():
+  """Two steps under jit: structure, shapes and types stay; flax copies it.
+
+  That checkpoints give it back bit for bit is in `training/test_resume.py`.
+  """
+  made = {
+    name: optimizers.get(name, learning_rate=0.1)
+    for name in optimizers.OPTIMIZERS
+  }
+  params = {"bias": jnp.ones(2), "kernel": jnp.linspace(-1.0, 1.0, 12)}
+  params["kernel"] = params["kernel"].reshape(2, 3, 2)
+  grads = jax.tree.map(lambda p: jnp.cos(3 * p) + 0.1, params)
+
+  @jax.jit
+  def step(all_params, states):
+    new_params = {}
+    new_states = {}
+    for name, optimizer in made.items():
+      updates, new_states[name] = optimizer.update(
+        grads, states[name], all_params[name]
+      )
+      new_params[name] = optax.apply_updates(all_params[name], updates)
+    return new_params, new_states
+
+  def kinds(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+  start = {name: made[name].init(params) for name in made}
+  first, states = step(dict.fromkeys(made, params), start)
+  second, states = step(first, states)
+  for name, state in states.items():
+    assert kinds(state) == kinds(start[name]), name
+    # No leaf is a typed key, or empty: neither can be written down.
+    for leaf in jax.tree.leaves(state):
+      assert isinstance(leaf, jax.Array) and leaf.size, name
+      assert not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key), name
+    copy = flax.serialization.from_state_dict(
+      start[name], flax.serialization.to_state_dict(state)
+    )
+    jax.tree.map(np.testing.assert_array_equal, copy, state)
+    # Some, as ADOPT, only measure gradients in their first step.
+    kernel = second[name]["kernel"]
+    assert np.isfinite(kernel).all(), name
+    assert (kernel != params["kernel"]).any(), name
+
+
+@pytest.mark.parametrize(
+  "name", [n for n in optimizers.OPTIMIZERS if hasattr(contrib, n)]
+)
+def test_a_config_names_those_of_contrib(name):
+  argv = ["main", "--config=digits_dcgan:smoke", f"--config.d_opt.name={name}"]
+  config, _ = main.parse(argv)
+  optimizer = optimizers.get(**config.d_opt.to_dict())
+  params = {"kernel": jnp.ones((3, 2))}
+  state = optimizer.init(params)
+  updates, _ = optimizer.update(params, state, params)
+  assert np.isfinite(updates["kernel"]).all()
+
+
+def test_muon_orthogonalises_matrices():
+  """All singular values of its first update are about the rate."""
+  muon = optimizers.get("muon", learning_rate=0.1)
+  params = {"kernel": jnp.zeros((3, 3))}
+  grads = {"kernel": jnp.diag(jnp.array([5.0, 1.0, -0.5]))}
+  (after,) = run(muon, params, [grads])
+  sizes = np.linalg.svd(after["kernel"], compute_uv=False)
+  assert (abs(sizes - 0.1) < 0.035).all()
+
+
+def test_schedule_free_trains_y():
+  """Of z = 1, .5 after one step of SGD, x is their mean and y = .9 x + .1 z.
+
+  Samples are drawn from y, the network's parameters; x is optax's to tell.
+  """
+  free = optimizers.get("schedule_free_sgd", learning_rate=0.5, b1=0.9)
+  params = jnp.float32(1.0)
+  state = free.init(params)
+  for _ in range(2):
+    updates, state = free.update(jnp.float32(1.0), state, params)
+    params = optax.apply_updates(params, updates)
+  # z is .5, then 0; x is .5, then (.5 + 0) / 2; y = .9 * .25 + .1 * 0.
+  close(state.z, 0.0)
+  close(contrib.schedule_free_eval_params(state, params), 0.25)
+  close(params, 0.225)
+  with pytest.raises(errors.UserError, match="needs a b1 above 0"):
+    optimizers.get("schedule_free_adamw", learning_rate=0.5, b1=0.0)
+
+
+def test_one_of_a_users_own(tmp_path, monkeypatch):
+  """By a name that is registered, or by where it is."""
+  file = tmp_path / "mine.py"
+  file.write_text(
+    "import optax\n\ndef half(learning_rate: float, factor: float = 0.5):\n"
+    "  return optax.sgd(factor * learning_rate)\n"
+  )
+  found = optimizers.find(f"{file}:half")
+  monkeypatch.setitem(optimizers.OPTIMIZERS, "half", found)
+  for name in f"{file}:half", "half":
+    optimizer = optimizers.get(name, learning_rate=1.0, factor=0.25)
+    close(run(optimizer, jnp.float32(0), [jnp.float32(4)]), [-1.0])
 
 
 def test_weights_stay_within_their_interval():
@@ -58,7 +192,8 @@ def test_the_critic_of_wgan():
   theirs = optax.rmsprop(5e-5, decay=0.9)
   params = jnp.array([0.00995, -0.002])
   state = theirs.init(params)
-  expected, grads = params, jnp.array([-1.0, 1.0])
+  expected = params
+  grads = jnp.array([-1.0, 1.0])
   for after in run(ours, params, [grads] * 3):
     updates, state = theirs.update(grads, state)
     expected = optax.apply_updates(expected, updates)
@@ -132,7 +267,8 @@ def test_schedules_work_beside_clipping():
     momentum=stairs | dict(init_value=0.5),
     clip_gradients=1.0,
   )
-  params, grads = jnp.float32(0), [jnp.float32(-7)] * 3
+  params = jnp.float32(0)
+  grads = [jnp.float32(-7)] * 3
   # V = mu V + 1 is 1, 1, 1 and p moves by 1, 1/2, 1/4.
   after = run(optimizers.get("sgd", **hyper), params, grads)
   close(after, [1.0, 1.5, 1.75])
@@ -146,7 +282,8 @@ def test_flags_reach_both():
   config, _ = main.parse([*argv, *(f"--config.d_opt.{f}" for f in flags)])
   assert config.d_opt.clip_weights == 0.01
   assert config.g_opt.clip_weights is config.g_opt.clip_gradients is None
-  zeros, grads = jnp.zeros(2), jnp.array([30.0, 40.0])
+  zeros = jnp.zeros(2)
+  grads = jnp.array([30.0, 40.0])
   spec = config.d_opt.to_dict()
   close(run(optimizers.get(**spec), zeros, [grads])[0], [-0.01, -0.01])
   spec["clip_weights"] = None

@@ -24,7 +24,10 @@ def images(x):
 def view(w=W, a=A, real=REAL, fake=FAKE, critic=None, keys=KEYS):
   """A linear critic C(x) = w x and a linear generator G(z) = z A."""
   draw_z = jax.vmap(lambda key: jax.random.normal(key, (Z,)))
-  linear = lambda x: jnp.reshape(x, (-1, D)) @ w
+
+  def linear(x):
+    return jnp.reshape(x, (-1, D)) @ w
+
   return penalties.View(
     d_fn=critic or linear,
     g_fn=lambda z: images(z @ a),
@@ -94,14 +97,20 @@ def test_one_sided_spares_small_gradients():
 
 def at(name, a=2.0, real=REAL, fake=FAKE, **hyper):
   """The penalty of the quadratic critic a/2 |x|^2, with gradient a x."""
-  critic = lambda x: a / 2 * jnp.square(x.reshape(len(x), -1)).sum(1)
+
+  def critic(x):
+    return a / 2 * jnp.square(x.reshape(len(x), -1)).sum(1)
+
   penalty = penalties.get(name, **hyper)
   return penalty.discriminator(view(real=real, fake=fake, critic=critic), {})[0]
 
 
 def test_where_gradients_are_taken():
   """Reals, fakes, in between, near reals: told apart by a curved critic."""
-  mean_square = lambda x: np.square(x).sum(1).mean()
+
+  def mean_square(x):
+    return np.square(x).sum(1).mean()
+
   np.testing.assert_allclose(at("r1", gamma=1.0), 2 * mean_square(REAL), 1e-5)
   np.testing.assert_allclose(at("r2", gamma=1.0), 2 * mean_square(FAKE), 1e-5)
   u = np.asarray(per_example.draw(jax.random.uniform, KEYS))[:, None]
@@ -135,7 +144,8 @@ def test_a_flat_critic_has_finite_penalties():
 
 
 def test_lecam_by_hand():
-  r, f = np.float64(REAL @ W), np.float64(FAKE @ W)
+  r = np.float64(REAL @ W)
+  f = np.float64(FAKE @ W)
   value, grad = value_and_grad("lecam", weight=2.0, decay=0.9)
   # The first running means are the batch's own.
   expected = np.square(r - f.mean()).mean() + np.square(f - r.mean()).mean()
@@ -155,7 +165,7 @@ def test_lecam_by_hand():
 
 
 def moved(x):
-  apply = augment.AUGMENTATIONS["consistency"]().apply
+  apply = augment.consistency().apply
   return np.asarray(apply(images(x), KEYS, 1.0)).reshape(N, D)
 
 
@@ -165,7 +175,8 @@ def test_consistency_by_hand(name):
   both = name != "consistency"
   hyper = dict(weight_real=3.0, weight_fake=2.0) if both else dict(weight=3.0)
   value, grad = value_and_grad(name, **hyper)
-  expected, pull = 0.0, np.zeros(D)
+  expected = 0.0
+  pull = np.zeros(D)
   for x, weight in ((REAL, 3.0), (FAKE, 2.0 * both)):
     change = x - moved(x)
     assert (change != 0).any()
@@ -179,10 +190,11 @@ def test_latent_consistency_by_hand():
   noise = np.asarray(per_example.draw(jax.random.normal, KEYS, LATENTS))
   hyper = dict(d_weight=5.0, g_weight=0.5, sigma=0.1)
   penalty = penalties.get("latent_consistency", **hyper)
-  on = lambda w: view(w=w, fake=LATENTS @ A)
-  value, grad = jax.value_and_grad(
-    lambda w: penalty.discriminator(on(w), {})[0]
-  )(jnp.asarray(W))
+
+  def of_w(w):
+    return penalty.discriminator(view(w=w, fake=LATENTS @ A), {})[0]
+
+  value, grad = jax.value_and_grad(of_w)(jnp.asarray(W))
   step = 0.1 * noise @ A
   np.testing.assert_allclose(value, 5 * np.square(step @ W).mean(), rtol=1e-3)
   expected = 10 * (step @ W) @ step / N
@@ -237,7 +249,8 @@ def test_mode_seeking_by_hand():
   value, grad = value_and_grad("mode_seeking", "generator", weight=2.0)
   other = np.asarray(view().draw_z(KEYS))
   dz = LATENTS - other
-  image, latent = np.abs(dz @ A).mean(), np.abs(dz).mean()
+  image = np.abs(dz @ A).mean()
+  latent = np.abs(dz).mean()
   ratio = image / latent + 1e-5
   np.testing.assert_allclose(value, 2.0 / ratio, rtol=1e-5)
   image_grad = dz.T @ np.sign(dz @ A) / (N * D)
@@ -260,13 +273,32 @@ def test_noise_belongs_to_the_example(name):
   """Examples in another order, each with its key: the same penalty."""
   penalty = penalties.get(name)
   order = np.array([3, 0, 4, 1, 2])
-  one, other = view(), view(real=REAL[order], fake=FAKE[order])
+  one = view()
+  other = view(real=REAL[order], fake=FAKE[order])
   other = other._replace(z=one.z[order], keys=KEYS[order])
   for function in penalty.discriminator, penalty.generator:
     if function is not None:
       values = [function(v, penalty.memory)[0] for v in (one, other)]
       np.testing.assert_allclose(*values, rtol=1e-5)
       assert values[0].dtype == jnp.float32 and values[0].shape == ()
+
+
+def test_one_of_a_users_own(tmp_path, monkeypatch):
+  """By where it is, or by a name that is registered."""
+  file = tmp_path / "mine.py"
+  file.write_text(
+    "from ganjax.objectives.penalties import Penalty\n\n"
+    "def drift(weight: float = 1.0):\n"
+    "  def function(view, memory):\n"
+    "    return weight * (view.d_fn(view.real) ** 2).mean(), memory\n"
+    "  return Penalty(discriminator=function)\n"
+  )
+  found = penalties.PENALTIES.find(f"{file}:drift")
+  monkeypatch.setitem(penalties.PENALTIES, "drift", found)
+  for name in f"{file}:drift", "drift":
+    value, grad = value_and_grad(name, weight=3.0)
+    np.testing.assert_allclose(value, 3 * np.square(REAL @ W).mean(), 1e-5)
+    np.testing.assert_allclose(grad, 6 * (REAL @ W) @ REAL / N, 1e-4)
 
 
 def test_mistakes_are_named():

@@ -10,7 +10,7 @@ import pytest
 from trees import largest_difference, mix
 
 from ganjax import data, errors, main, state
-from ganjax.objectives import augment, optimizers, penalties
+from ganjax.objectives import augment, penalties, schedules
 from ganjax.runs import configs, report
 from ganjax.runs.configs import schema
 from ganjax.training.train import train
@@ -30,7 +30,7 @@ def cosine(init_value, end_value, decay_steps=4.0) -> dict[str, Any]:
 def test_cosine_by_hand():
   """Its ends at 0 and T, their mean at T / 2, nothing after T."""
   for init, end in (0.05, 0.005), (0.0, 5e6):
-    at = optimizers.get_schedule(**cosine(init, end, decay_steps=39062.5))
+    at = schedules.get_schedule(**cosine(init, end, decay_steps=39062.5))
     quarter = end + (init - end) * (1 + np.sqrt(0.5)) / 2
     for share, value in (
       (0, init),
@@ -46,9 +46,9 @@ def test_cosine_by_hand():
 
 def test_half_life_by_hand():
   """R3GAN: .5^(batch / half-life), and a copy where that is 0."""
-  constant = optimizers.half_life_decay(1000.0, batch_size=500)
+  constant = schedules.half_life_decay(1000.0, batch_size=500)
   np.testing.assert_allclose(constant(7), 0.5**0.5, rtol=1e-6)
-  rising = optimizers.half_life_decay(cosine(0.0, 1000.0), batch_size=500)
+  rising = schedules.half_life_decay(cosine(0.0, 1000.0), batch_size=500)
   assert rising(jnp.int32(0)) == 0.0
   np.testing.assert_allclose(rising(jnp.int32(2)), 0.5, rtol=1e-6)
   np.testing.assert_allclose(rising(jnp.int32(99)), 0.5**0.5, rtol=1e-6)
@@ -63,7 +63,7 @@ def test_half_life_by_hand():
 
 def test_a_running_mean_by_hand():
   """From step 2 on all weights count equally; until then it is a copy."""
-  decay = optimizers.get_schedule(name="running_mean", start=2)
+  decay = schedules.get_schedule(name="running_mean", start=2)
   ema: Any = state.Averaged({"w": jnp.float32(100.0)}, {})
   values = [7.0, -2.0, 3.0, 5.0, 13.0, -1.0]
   expected = [7.0, -2.0, 3.0, 4.0, 7.0, 5.0]
@@ -75,7 +75,7 @@ def test_a_running_mean_by_hand():
 
 def test_a_scheduled_penalty_is_another_one_at_each_step():
   """Of D(x) = 2 x, R1 is gamma / 2 * 4; `every` stays."""
-  r1 = optimizers.follow(
+  r1 = schedules.follow(
     lambda **hyper: penalties.get("r1", **hyper),
     gamma=cosine(1.0, 0.0),
     every=3,
@@ -89,13 +89,13 @@ def test_a_scheduled_penalty_is_another_one_at_each_step():
     np.testing.assert_allclose(now.discriminator(view, None)[0], 2 * gamma)
     assert now.every == 3
   # Without a schedule nothing is remade.
-  assert optimizers.follow(penalties.r1, gamma=1.0).at is None
+  assert schedules.follow(penalties.r1, gamma=1.0).at is None
 
 
 def scheduled(make):
   """Returns `make` with a schedule for each of its numbers."""
   numbers = [k for k, v in schema.of(make, ()).items() if type(v) is float]
-  return optimizers.follow(make, **{k: cosine(0.5, 0.1) for k in numbers})
+  return schedules.follow(make, **{k: cosine(0.5, 0.1) for k in numbers})
 
 
 X = jnp.ones((2, 8, 8, 3))
@@ -104,7 +104,7 @@ KEYS = jax.random.split(jax.random.key(0), 2)
 
 @pytest.mark.parametrize("name", penalties.PENALTIES)
 def test_any_number_of_a_penalty_may_be_traced(name):
-  penalty = scheduled(penalties.PENALTIES[name])
+  penalty = scheduled(penalties.PENALTIES.find(name))
   weight = jnp.ones((3, 2))
   total = lambda x: jnp.square(x).sum((1, 2, 3))
   image = lambda z: jnp.broadcast_to(z[:, None, None], (2, 8, 8, 3))
@@ -125,7 +125,7 @@ def test_any_number_of_a_penalty_may_be_traced(name):
 
 @pytest.mark.parametrize("name", ["pipe", "ada"])
 def test_any_number_of_an_augmentation_may_be_traced(name):
-  augmentation = scheduled(augment.AUGMENTATIONS[name])
+  augmentation = scheduled(augment.AUGMENTATIONS.find(name))
 
   def value(step):
     now = augmentation.at(step)

@@ -9,7 +9,7 @@ import pytest
 
 import ganjax
 from ganjax import data, main
-from ganjax.objectives import optimizers
+from ganjax.objectives import optimizers, schedules
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 
@@ -99,11 +99,11 @@ def test_a_finished_run_has_nothing_left_but_to_report(tmp_path, capsys):
 
 def test_the_settings_of_2014():
   config = configs.resolve(configs.load("mnist_mlp")).to_dict()
-  rate = optimizers.get_schedule(**config["g_opt"]["learning_rate"])
+  rate = schedules.get_schedule(**config["g_opt"]["learning_rate"])
   np.testing.assert_allclose(rate(0), 0.1, rtol=1e-6)
   np.testing.assert_allclose(rate(173_287), 0.05, rtol=1e-5)
   assert rate(10_000_000) == np.float32(1e-6)
-  momentum = optimizers.get_schedule(**config["g_opt"]["momentum"])
+  momentum = schedules.get_schedule(**config["g_opt"]["momentum"])
   # Constant within an epoch; .5 in the first, .7 from the 250th on.
   for step, value in (
     (0, 0.5),

@@ -10,8 +10,7 @@ import pytest
 
 from ganjax import main as train_main
 from ganjax.nets import conv
-from ganjax.objectives import measurements
-from ganjax.runs import configs
+from ganjax.runs import configs, monitor
 from ganjax.tools.bench import __main__ as bench
 from ganjax.tools.bench import loop, measure, page, trace
 from ganjax.training import dispatch
@@ -398,7 +397,7 @@ def test_a_leak_is_seen(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_it_in_one_line(monkeypatch, capsys):
-  monkeypatch.setattr(measurements, "not_finite", lambda row: "D loss is nan")
+  monkeypatch.setattr(monitor, "not_finite", lambda row: "D loss is nan")
   assert bench.main(["--loop=toy_ring:smoke", "--steps=40", *LOOP]) == 2
   error = capsys.readouterr().err
   assert error == "error: nothing is measured: step 1: D loss is nan\n"

@@ -300,23 +300,11 @@ def test_every_system_goes_on_from_every_step(tmp_path, name):
   check(tmp_path, **spec, dataset=dict(size=8), samples=dict(every=2, num=2))
 
 
-# A step gives an optimizer gradients and parameters; these want more.
-NEED_MORE = {"lbfgs", "noisy_sgd"}
-# Of optax, what is a part of an optimizer.
-IN_PARTS = {"scale_by_learning_rate", "scale_by_rprop"}
-
-
-def names_of_optimizers():
-  own = optimizers.OPTIMIZERS
-  found = optimizers._with_optax(own, vars(optax), "learning_rate")
-  return [name for name in found if name not in NEED_MORE | IN_PARTS]
-
-
 @pytest.mark.filterwarnings("ignore:.*optimistic_adam:DeprecationWarning")
 def test_every_optimizer_comes_back_whole(tmp_path):
   """Its moments, counts and flags, as a checkpoint holds them."""
   made = {
-    n: optimizers.get(n, learning_rate=0.1) for n in names_of_optimizers()
+    n: optimizers.get(n, learning_rate=0.1) for n in optimizers.OPTIMIZERS
   }
   for key in "learning_rate", "b1":
     spec: dict[str, Any] = dict(learning_rate=0.1) | {key: cosine(0.5, 0.1)}

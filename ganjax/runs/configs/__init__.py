@@ -21,10 +21,11 @@ from ganjax.evaluation import extractors, metrics
 from ganjax.objectives import (
   augment,
   losses,
-  measurements,
   optimizers,
   penalties,
+  schedules,
 )
+from ganjax.runs import monitor
 from ganjax.runs.configs import schema
 
 # An ml_collections.ConfigDict; what it holds is known at run time alone.
@@ -161,7 +162,7 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
     result[section] = _resolve_named(section, given[section], name)
   for section in dicts:
     result[section] = _resolve_dict(section, given.get(section, {}))
-  measurements.names_of(result["stop_when"])
+  monitor.names_of(result["stop_when"])
   if result["ema"]["decay"] and result["ema"]["half_life"]:
     raise errors.UserError(
       "config.ema.decay and config.ema.half_life exclude each other: set one "
@@ -258,15 +259,15 @@ def build(
     **{role: functools.partial(net, role=role) for role in NETS},
     **dict.fromkeys(OPTIMIZERS, optimizers.get),
     "loss": losses.get,
-    "augment": lambda name, **hyper: optimizers.follow(
-      augment.AUGMENTATIONS[name], **hyper
+    "augment": lambda name, **hyper: schedules.follow(
+      augment.AUGMENTATIONS.find(name), **hyper
     ),
   }
   parts = {k: make(**spec[k]) for k, make in makers.items() if k in spec}
   if "penalties" in spec:
     named = spec["penalties"].items()
     parts["penalties"] = {
-      k: optimizers.follow(functools.partial(penalties.get, k), **hyper)
+      k: schedules.follow(functools.partial(penalties.get, k), **hyper)
       for k, hyper in named
     }
   make = systems.SYSTEMS.find(name := spec["system"].pop("name"))
@@ -290,6 +291,6 @@ def build(
 def _ema_decay(batch_size: int, decay: Any, half_life: Any):
   """Returns the decay of the average, a number or a schedule of it."""
   if half_life:
-    return optimizers.half_life_decay(half_life, batch_size)
+    return schedules.half_life_decay(half_life, batch_size)
   scheduled = isinstance(decay, Mapping)
-  return optimizers.get_schedule(**decay) if scheduled else decay
+  return schedules.get_schedule(**decay) if scheduled else decay

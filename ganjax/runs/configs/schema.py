@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ganjax import errors
-from ganjax.objectives import optimizers
+from ganjax.objectives.schedules import find_schedule
 
 KINDS = {
   bool: "True or False",
@@ -141,7 +141,7 @@ def resolve(
     if isinstance(default, Mapping):
       result[key] = resolve(where, value, default, schedules=True)
     elif schedules and isinstance(value, Mapping) and _is_number(default):
-      schedule = find(where, value, optimizers.find_schedule)
+      schedule = find(where, value, find_schedule)
       inner = {"name": value["name"], **of(schedule, ())}
       result[key] = resolve(where, value, inner)
     else:

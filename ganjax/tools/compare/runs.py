@@ -10,8 +10,7 @@ from typing import Any
 
 from ganjax import errors
 from ganjax.evaluation import metrics
-from ganjax.objectives import measurements
-from ganjax.runs import configs, history
+from ganjax.runs import configs, history, monitor
 from ganjax.runs import run as one_run
 from ganjax.training import train
 
@@ -238,7 +237,7 @@ def _state(config, rows, step: int) -> tuple[str, str]:
   if step >= config.num_steps:
     return "finished", "finished" + f", {last}" * bool(last)
   where = f"step {step:,} of {config.num_steps:,}"
-  if last and last in measurements.names_of(config.stop_when):
+  if last and last in monitor.names_of(config.stop_when):
     return "stopped", f"stopped at {where}: {last}"
   return "unfinished", f"unfinished: {where}"
 
