@@ -61,7 +61,7 @@ def test_every_metric_says_what_it_compares_and_has_plain_defaults(name):
   }
   np.testing.assert_array_equal(real, before[0])
   np.testing.assert_array_equal(fake, before[1])
-  better = metrics._module(name).BETTER
+  better = metrics.find(name).declaration.better
   assert better.keys() <= record.values.keys()
   assert {*better.values()} <= {"lower", "higher"}
   for value, direction in better.items():
@@ -80,7 +80,7 @@ def test_non_finite_samples_are_a_user_error_of_one_line(name, bad):
 
 
 def test_values_of_two_metrics_have_two_names():
-  seen = [value for n in metrics.names() for value in metrics._module(n).BETTER]
+  seen = [value for n in metrics.names() for value in metrics.values_of(n)]
   assert len(seen) == len(set(seen))
 
 

@@ -6,11 +6,15 @@ from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.evaluation.metrics import pairwise_distance, ssim
 
-ON = "images"
-BETTER: dict[str, str] = {}  # As alike as the reals: noise is less alike.
 BLOCK = 10**6  # Pixels at a time.
 
 
+# No value is better than the other: fakes should be as alike as the reals, and
+# noise is less alike.
+@metrics.register(
+  on="images",
+  formats={"ms_ssim": ".3f", "ms_ssim_real": ".3f"},
+)
 def diversity(num_pairs: int = 1000) -> metrics.Metric:
   """Returns the mean MS-SSIM of random pairs, of Odena et al. 2017.
 
@@ -45,7 +49,8 @@ def diversity(num_pairs: int = 1000) -> metrics.Metric:
 
     def mean(images: np.ndarray) -> float:
       first, second = pairwise_distance.pairs(len(images), num_pairs)
-      step, total = max(1, BLOCK // images[0].size), 0.0
+      step = max(1, BLOCK // images[0].size)
+      total = 0.0
       for i in range(0, num_pairs, step):
         x, peak = ssim.planes(images[first[i : i + step]])
         y, _ = ssim.planes(images[second[i : i + step]])

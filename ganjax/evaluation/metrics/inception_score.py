@@ -6,10 +6,12 @@ from scipy import special
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "logits"
-BETTER = {"inception_score_mean": "higher"}
 
-
+@metrics.register(
+  on="logits",
+  better={"inception_score_mean": "higher"},
+  spreads={"inception_score_mean": "inception_score_std"},
+)
 def inception_score(splits: int = 10, seed: int = 2020) -> metrics.Metric:
   """Returns the score of Salimans et al. 2016, section 4, of the fakes.
 

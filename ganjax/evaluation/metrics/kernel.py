@@ -5,13 +5,15 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "features"
-BETTER = {"kernel_mean": "lower"}
-
 # Rows of a kernel matrix at a time: however large the subsets, it stays small.
 ROWS = 1024
 
 
+@metrics.register(
+  on="features",
+  better={"kernel_mean": "lower"},
+  spreads={"kernel_mean": "kernel_std"},
+)
 def kernel(
   num_subsets: int = 100, subset_size: int = 1000, seed: int = 2020
 ) -> metrics.Metric:

@@ -1,18 +1,26 @@
 """How often a classifier sees the class that a sample was drawn for."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "logits"
-BETTER = {"label_accuracy": "higher", "label_accuracy_worst": "higher"}
 
-
+@metrics.register(
+  on="logits",
+  better={"label_accuracy": "higher", "label_accuracy_worst": "higher"},
+  formats={
+    "label_accuracy": ".3f",
+    "label_accuracy_worst": ".3f",
+    "label_accuracy_real": ".3f",
+  },
+)
 def label_accuracy(
-  labels: Any, fake_labels: Any, held_out: Any, held_out_labels: Any
+  labels: ArrayLike | None,
+  fake_labels: ArrayLike | None,
+  held_out: np.ndarray | None,
+  held_out_labels: ArrayLike | None,
 ) -> metrics.Metric:
   """Returns the accuracy of a conditional generator's labels.
 

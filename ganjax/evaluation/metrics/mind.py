@@ -5,13 +5,14 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "features"
-BETTER = {"mind": "lower"}
-
 # Directions at a time: of 50,000 samples their projections are 26 MB a side.
 DIRECTIONS = 64
 
 
+@metrics.register(
+  on="features",
+  better={"mind": "lower"},
+)
 def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
   """Returns the distance of Berthet et al. 2026 (arXiv 2605.06797).
 
@@ -46,18 +47,22 @@ def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
 
   def metric(real: np.ndarray, fake: np.ndarray) -> metrics.Record:
     real, fake = metrics.check("mind", real, fake, min_samples=2)
-    num, dims = min(len(real), len(fake)), real.shape[1]
+    num = min(len(real), len(fake))
+    dims = real.shape[1]
     rng = np.random.RandomState(seed)
     # Before any cut: the directions are the same for every number of samples.
     directions = rng.normal(size=(num_directions, dims))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    x, y = (
-      x if len(x) == num else x[rng.choice(len(x), num, replace=False)]
-      for x in (real, fake)
-    )
-    flags = {"constant": any((x == x[0]).all() for x in (real, fake))}
+
+    def cut(samples: np.ndarray) -> np.ndarray:
+      if len(samples) == num:
+        return samples
+      return samples[rng.choice(len(samples), num, replace=False)]
+
+    distance = sliced_wasserstein(cut(real), cut(fake), directions)
+    constant = any((x == x[0]).all() for x in (real, fake))
     return metrics.Record(
-      {"mind": 3 * dims * sliced_wasserstein(x, y, directions)},
+      {"mind": 3 * dims * distance},
       {
         "num_real": len(real),
         "num_fake": len(fake),
@@ -65,7 +70,7 @@ def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
         "num_directions": num_directions,
         "seed": seed,
       },
-      tuple(flag for flag, holds in flags.items() if holds),
+      ("constant",) if constant else (),
     )
 
   return metric
