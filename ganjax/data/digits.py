@@ -8,6 +8,7 @@ from ganjax import data, errors
 _SPLITS = ("train", "test")
 
 
+@data.register(name="digits")
 def load(split: str = "train", size: int = 16) -> data.Arrays:
   """Loads 8x8 digits (UCI, 1998), enlarged to `size` with Lanczos.
 

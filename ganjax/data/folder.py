@@ -29,6 +29,33 @@ class File(NamedTuple):
   label: str
 
 
+def source(
+  split: str = "train",
+  path: str = "",
+  size: int = 32,
+  channels: int = 3,
+  test_fraction: float = 0.1,
+) -> "Files":
+  """Returns the images of `load` for a stream: decoded when wanted, not kept.
+
+  Where none is corrupt the examples are those of `load`, in their order; a
+  corrupt one keeps its number here.
+
+  Args:
+    split: this and what follows is as in `load`.
+    path: the folder.
+    size: height and width in pixels.
+    channels: 3 or 1.
+    test_fraction: share of the test split.
+
+  Raises:
+    UserError: as `load`.
+  """
+  listing = _listing(split, path, size, channels, test_fraction)
+  return Files(*listing, (size, size, channels))
+
+
+@data.register(name="folder", source=source)
 def load(
   split: str = "train",
   path: str = "",
@@ -74,32 +101,6 @@ def load(
       folder, files, classes, allocate((len(files), size, size, channels))
     ),
   )
-
-
-def source(
-  split: str = "train",
-  path: str = "",
-  size: int = 32,
-  channels: int = 3,
-  test_fraction: float = 0.1,
-) -> "Files":
-  """Returns the images of `load` for a stream: decoded when wanted, not kept.
-
-  Where none is corrupt the examples are those of `load`, in their order; a
-  corrupt one keeps its number here.
-
-  Args:
-    split: this and what follows is as in `load`.
-    path: the folder.
-    size: height and width in pixels.
-    channels: 3 or 1.
-    test_fraction: share of the test split.
-
-  Raises:
-    UserError: as `load`.
-  """
-  listing = _listing(split, path, size, channels, test_fraction)
-  return Files(*listing, (size, size, channels))
 
 
 class Files:

@@ -12,6 +12,7 @@ _SPLITS = ("train", "test")
 _BLOCK = 4096  # Images at a time.
 
 
+@data.register(name="stacked_mnist")
 def load(
   split: str = "train",
   source: str = "mnist",

@@ -30,6 +30,7 @@ _ASK = (
 )
 
 
+@data.register(name="tfd")
 def load(
   split: str = "train",
   path: str = "",

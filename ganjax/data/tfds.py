@@ -29,6 +29,34 @@ _DEFAULT_DIR = "~/tensorflow_datasets"  # That of TFDS.
 _INSTALL = "pip install -e '.[tfds]'"
 
 
+def source(
+  split: str = "train",
+  builder: str = "cifar10",
+  data_dir: str = "",
+  size: int = 0,
+  train_split: str = "train",
+  test_split: str = "test",
+  validation_split: str = "",
+) -> records.Records:
+  """Returns the examples of `load` for a stream: read when wanted, not kept.
+
+  Takes what `load` takes, and raises what it raises.
+  """
+  named = dict(train=train_split, test=test_split, validation=validation_split)
+  split, directory = _place(split, named, data_dir, size)
+  with _quiet():
+    prepared, shape, num_classes = _open(builder, directory, size)
+    examples, _ = _examples(builder, prepared, split)
+  if not isinstance(examples, Sequence):
+    raise errors.UserError(
+      f"tfds: {builder} in {prepared.data_path} is in a format that cannot be "
+      "streamed: set data_dir to another folder to prepare it as array_record"
+    )
+  name = f"{split} of {builder}"
+  return records.Records(name, examples, shape, num_classes, size)
+
+
+@data.register(name="tfds", source=source)
 def load(
   split: str = "train",
   builder: str = "cifar10",
@@ -70,33 +98,6 @@ def load(
   return cache.cached(
     key, lambda allocate: _copy(builder, directory, split, size, allocate)
   )
-
-
-def source(
-  split: str = "train",
-  builder: str = "cifar10",
-  data_dir: str = "",
-  size: int = 0,
-  train_split: str = "train",
-  test_split: str = "test",
-  validation_split: str = "",
-) -> records.Records:
-  """Returns the examples of `load` for a stream: read when wanted, not kept.
-
-  Takes what `load` takes, and raises what it raises.
-  """
-  named = dict(train=train_split, test=test_split, validation=validation_split)
-  split, directory = _place(split, named, data_dir, size)
-  with _quiet():
-    prepared, shape, num_classes = _open(builder, directory, size)
-    examples, _ = _examples(builder, prepared, split)
-  if not isinstance(examples, Sequence):
-    raise errors.UserError(
-      f"tfds: {builder} in {prepared.data_path} is in a format that cannot be "
-      "streamed: set data_dir to another folder to prepare it as array_record"
-    )
-  name = f"{split} of {builder}"
-  return records.Records(name, examples, shape, num_classes, size)
 
 
 def _place(

@@ -14,6 +14,7 @@ KINDS = registry.Registry("toy kind")
 _SPLITS = ("train", "test")
 
 
+@data.register(name="toy")
 def load(
   split: str = "train",
   kind: str = "ring",

@@ -72,7 +72,7 @@ class Evaluator:
   def extractor(self) -> extractors.Extractor:
     """Images to features and class logits; trained, or found cached."""
     spec = dict(self._spec)
-    make = extractors.find(spec.pop("name")).make
+    make = extractors.find(spec.pop("name"))
     return make(self._name, self.train, self.test, **spec)
 
   @functools.cached_property

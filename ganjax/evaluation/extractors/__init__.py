@@ -1,12 +1,20 @@
 """Extractors: what metrics see of images.
 
-Each file `extractors/<name>.py` has `make(dataset, train, test, **hyper) ->
-Extractor`, whose digest and ways of looking belong to every score made with it.
+Each file `extractors/<name>.py` registers a `make` under its name:
+
+    @extractors.register(name="pixels")
+    def make(dataset, train, test, scale: float = 1.0) -> Extractor:
+      ...
+
+It is given the dataset's name and two of its splits, and a config sets the
+other parameters. Such a function may stand in any file. There it is named
+`module:attribute`, or "pixels" once its module is imported. The extractor's
+digest and protocol belong to every score made with it.
 """
 
 import contextlib
-import sys
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -14,7 +22,9 @@ import numpy as np
 from ganjax import registry
 from ganjax.data import cache
 
-HELPERS = ("resize", "weights")
+EXTRACTORS = registry.Registry(
+  "extractor", __name__, helpers=("resize", "weights")
+)
 CHUNK = 256  # Every extraction is padded to it: one shape, one compilation.
 
 
@@ -53,17 +63,30 @@ class Extractor(Protocol):
     ...
 
 
-def find(name: str):
-  """Returns the module of the extractor `name`."""
-  return registry.find_module(sys.modules[__name__], name, "extractor", HELPERS)
+Make: TypeAlias = Callable[..., Extractor]
+
+register = EXTRACTORS.register
+
+
+def find(name: str) -> Make:
+  """Returns what makes the extractor `name`, or that of `module:attribute`.
+
+  Raises:
+    UserError: there is no such extractor.
+  """
+  return EXTRACTORS.find(name)
 
 
 def names() -> list[str]:
   """Returns the names of the extractors that there are."""
-  return registry.module_names(sys.modules[__name__], HELPERS)
+  return EXTRACTORS.names()
 
 
-def in_chunks(apply, images: np.ndarray, chunk: int = CHUNK) -> Features:
+def in_chunks(
+  apply: Callable[[np.ndarray], Features],
+  images: np.ndarray,
+  chunk: int = CHUNK,
+) -> Features:
   """Returns `apply` of all images, computed `chunk` at a time.
 
   Args:
@@ -71,16 +94,20 @@ def in_chunks(apply, images: np.ndarray, chunk: int = CHUNK) -> Features:
     images: `[N, ...]`; the last ones are padded, and the padding dropped.
     chunk: how many at a time.
   """
-  chunks, starts = [], range(0, max(len(images), 1), chunk)
+  features = []
+  logits = []
+  starts = range(0, max(len(images), 1), chunk)  # One, too, of no images.
   with exact():
     for start in cache.track(starts, len(starts), "extracting features"):
       part = np.asarray(images[start : start + chunk])
-      pad = [(0, chunk - len(part))] + [(0, 0)] * (part.ndim - 1)
-      out, real = apply(np.pad(part, pad)), slice(len(part))
-      chunks.append([None if x is None else np.asarray(x)[real] for x in out])
-  joined = zip(*chunks, strict=True)
+      num = len(part)
+      pad = [(0, chunk - num)] + [(0, 0)] * (part.ndim - 1)
+      out = apply(np.pad(part, pad))
+      features.append(np.asarray(out.features)[:num])
+      if out.logits is not None:
+        logits.append(np.asarray(out.logits)[:num])
   return Features(
-    *(None if x[0] is None else np.concatenate(x) for x in joined)
+    np.concatenate(features), np.concatenate(logits) if logits else None
   )
 
 

@@ -81,6 +81,7 @@ class Extractor:
     return extractors.in_chunks(apply, images)
 
 
+@extractors.register(name="classifier")
 def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
   """Returns the classifier of a dataset, kept in ganjax's cache."""
   return fit(train, test, cache.root() / "classifiers", dataset)

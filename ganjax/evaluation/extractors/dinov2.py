@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganjax import data, errors
+from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 from ganjax.evaluation.extractors import resize as resizing
 from ganjax.evaluation.extractors import weights as files
@@ -143,6 +144,7 @@ def shapes(size: str) -> files.Shapes:
   return files.shapes_of(Dinov2(SIZES[size]), PATCH)
 
 
+@extractors.register(name="dinov2")
 def make(
   dataset: str,
   train: data.Arrays,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganjax import data
+from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 from ganjax.evaluation.extractors import resize as resizing
 from ganjax.evaluation.extractors import weights as files
@@ -263,6 +264,7 @@ def shapes() -> files.Shapes:
   return files.shapes_of(Inception(), 75)  # The smallest that it can see.
 
 
+@extractors.register(name="inception")
 def make(
   dataset: str,
   train: data.Arrays,

@@ -9,6 +9,7 @@ from scipy import special
 
 from ganjax import data, errors
 from ganjax.data import cache
+from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features, classifier
 
 NUM_DIGITS, CHANNELS = 10, 3
@@ -39,6 +40,7 @@ class Extractor:
     return Features(features, logits.reshape(len(images), -1))
 
 
+@extractors.register(name="stacked")
 def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
   """Returns the extractor of a dataset, kept in ganjax's cache.
 

@@ -96,7 +96,7 @@ def _of_dataset(text: str, extractor) -> evaluate.Evaluator:
     return published.Published(pathlib.Path(text), extractor)
   spec, split = sources.dataset(text)
   name = spec.pop("name")
-  load = data.find(name).load
+  load = data.find(name)
   splits = [load("train", **spec), load("test", **spec)]
   own = split in ("train", "test")
   extra = None if own else load(split, **spec)
