@@ -17,7 +17,7 @@ TensorFlow, which is needed to prepare a TFDS image dataset and then no more.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import flax.struct
 import numpy as np
@@ -54,8 +54,18 @@ OpenSource: TypeAlias = Callable[..., "sources.Source"]
 AnyLoad = TypeVar("AnyLoad", bound=Load)
 
 
+@overload
+def register(load: AnyLoad) -> AnyLoad: ...
+
+
+@overload
 def register(
-  load: AnyLoad | None = None,
+  *, name: str = "", source: OpenSource | None = None
+) -> Callable[[AnyLoad], AnyLoad]: ...
+
+
+def register(
+  load: Load | None = None,
   *,
   name: str = "",
   source: OpenSource | None = None,
@@ -73,7 +83,7 @@ def register(
     The function as it is, or a decorator if called without one.
   """
 
-  def decorate(load: AnyLoad) -> AnyLoad:
+  def decorate(load: Load) -> Load:
     setattr(load, "source", source)  # noqa: B010
     return DATASETS.register(load, name=name)
 

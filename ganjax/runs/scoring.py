@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -191,6 +192,7 @@ def _file(evaluator, source: Source, name: str, spec) -> str:
     evaluator.digests,
   ]
   text = json.dumps(facts, sort_keys=True)
+  name = re.sub(r"\W+", "-", name)  # Of a user's metric it may be a path.
   return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 

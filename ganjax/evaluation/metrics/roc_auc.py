@@ -49,7 +49,9 @@ def roc_auc() -> metrics.Metric:
     num = int(known.sum())
     wins = ranks[known].sum() - num * (num + 1) / 2
     area = float(wins / (num * (len(known) - num)))
-    protocol = dict(num_known=num, num_left_out=len(known) - num)
-    return metrics.Record({"roc_auc": area}, protocol)
+    return metrics.Record(
+      {"roc_auc": area},
+      {"num_known": num, "num_left_out": len(known) - num},
+    )
 
   return metric
