@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DATASETS = registry.Registry(
   "dataset",
   __name__,
-  helpers=("cache", "npz", "records", "scaling", "sources", "streaming"),
+  helpers=("cache", "npz", "scaling", "sources", "streaming"),
 )
 
 
