@@ -25,11 +25,13 @@ from ganjax.data import cache
 EXTRACTORS = registry.Registry(
   "extractor", __name__, helpers=("resize", "weights")
 )
-CHUNK = 256  # Every extraction is padded to it: one shape, one compilation.
+# So many images are seen at a time. The last ones are padded to it: with one
+# shape there is one compilation.
+CHUNK = 256
 
 
 class Features(NamedTuple):
-  """What an extractor makes of N images.
+  """What an extractor makes of N images: arrays of NumPy or of JAX.
 
   Attributes:
     features: float32 `[N, d]`.
@@ -41,9 +43,10 @@ class Features(NamedTuple):
 
 
 class Extractor(Protocol):
-  """Images to `Features`: uint8 `[N, H, W, C]`, or float32 points `[N, 2]`.
+  """Maps uint8 images `[N, H, W, C]` or float32 points `[N, 2]` to `Features`.
 
-  An image's features do not depend on the others, nor on their number.
+  The features of an image depend neither on the other images nor on how many
+  there are.
 
   Attributes:
     name: e.g. "classifier:digits".
@@ -59,7 +62,7 @@ class Extractor(Protocol):
   protocol: dict[str, Any]
 
   def __call__(self, images: np.ndarray) -> Features:
-    """Returns what it makes of images."""
+    """Returns the features and the logits of images."""
     ...
 
 
@@ -91,8 +94,9 @@ def in_chunks(
 
   Args:
     apply: images `[chunk, ...]` -> `Features`, compiled.
-    images: `[N, ...]`; the last ones are padded, and the padding dropped.
-    chunk: how many at a time.
+    images: `[N, ...]`. The last chunk is padded, and the features of the
+      padding are dropped.
+    chunk: how many images at a time.
   """
   features = []
   logits = []

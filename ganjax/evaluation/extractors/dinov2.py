@@ -7,6 +7,7 @@ does.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -43,12 +44,14 @@ SIZES = {
 }
 
 
-# The fast variance, E x^2 - (E x)^2, loses digits where the mean is large.
-Norm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
+def _norm(name: str) -> nn.LayerNorm:
+  """Returns the layer norm of the published network."""
+  # The fast variance, E x^2 - (E x)^2, loses digits where the mean is large.
+  return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
 
 
 class Block(nn.Module):
-  """A transformer block, normalised before, with LayerScale (Touvron 2021)."""
+  """A pre-norm transformer block with LayerScale (Touvron et al. 2021)."""
 
   num_heads: int
 
@@ -61,14 +64,15 @@ class Block(nn.Module):
       gamma = self.param(name, nn.initializers.ones, (width,))
       return x + y * gamma[None, None]
 
-    y = Norm(name="norm1")(x)
+    y = _norm("norm1")(x)
     qkv = nn.Dense(3 * width, name="attn.qkv")(y)
     qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, -1)
-    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    y = nn.dot_product_attention(query, key, value)
+    y = nn.dot_product_attention(
+      query=qkv[:, :, 0], key=qkv[:, :, 1], value=qkv[:, :, 2]
+    )
     y = nn.Dense(width, name="attn.proj")(y.reshape(x.shape))
     x = add(x, y, "ls1.gamma")
-    y = Norm(name="norm2")(x)
+    y = _norm("norm2")(x)
     y = nn.gelu(nn.Dense(4 * width, name="mlp.fc1")(y), approximate=False)
     y = nn.Dense(width, name="mlp.fc2")(y)
     return add(x, y, "ls2.gamma")
@@ -97,7 +101,9 @@ class Dinov2(nn.Module):
     zeros = nn.initializers.zeros
     cls = self.param("cls_token", zeros, (1, 1, width))
     position = self.param("pos_embed", zeros, (1, TRAINED**2 + 1, width))
-    cls, position = cls + position[:, :1], position[:, 1:]
+    # The first position is that of the class token, the others are a square.
+    cls = cls + position[:, :1]
+    position = position[:, 1:]
     position = position.reshape(TRAINED, TRAINED, width)
     matrix = interpolation(TRAINED, patches.shape[1])
     position = jnp.einsum("ih,jw,hwc->ijc", matrix, matrix, position)
@@ -106,7 +112,7 @@ class Dinov2(nn.Module):
     x = jnp.concatenate([cls, tokens], axis=1)
     for i in range(depth):
       x = Block(num_heads, name=f"blocks.{i}")(x)
-    return Norm(name="norm")(x[:, 0])
+    return _norm("norm")(x[:, 0])
 
 
 @functools.cache
@@ -115,7 +121,7 @@ def interpolation(old: int, new: int) -> np.ndarray:
 
   It is PyTorch's: Keys' kernel with a = -0.75, edges repeated, no blur. The
   published code asks for a scale of (new + 0.1) / old rather than for `new`
-  entries, and the features were learnt with what follows from this.
+  entries, which moves the points a little, and the features were learnt so.
   """
   if old == new:
     return np.eye(old, dtype=np.float32)
@@ -178,7 +184,7 @@ def make(
   path = files.locate("dinov2", weights, "GANJAX_DINOV2", public)
   net = Dinov2(SIZES[model])
 
-  def apply(params: Any, images: jax.Array) -> Features:
+  def apply(params: Mapping[str, Any], images: jax.Array) -> Features:
     x = to_size(images.astype(jnp.float32), PIXELS) / 255
     x = (x - np.reshape(MEAN, (1, 1, 1, 3))) / np.reshape(STD, (1, 1, 1, 3))
     out: Any = net.apply({"params": params}, x.astype(jnp.float32))

@@ -12,7 +12,8 @@ from ganjax.data import cache
 from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features, classifier
 
-NUM_DIGITS, CHANNELS = 10, 3
+NUM_DIGITS = 10
+CHANNELS = 3
 
 
 class Extractor:
@@ -34,7 +35,9 @@ class Extractor:
   def __call__(self, images: np.ndarray) -> Features:
     """Returns the `Features` of uint8 `[N, H, W, 3]`."""
     parts = [self._single(images[..., i : i + 1]) for i in range(CHANNELS)]
-    a, b, c = (special.log_softmax(part.logits, axis=1) for part in parts)
+    logs = [special.log_softmax(part.logits, axis=1) for part in parts]
+    a, b, c = logs  # `[N, 10]` each.
+    # log p(a, b, c) = log p(a) + log p(b) + log p(c), of each triple.
     logits = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]
     features = np.concatenate([part.features for part in parts], axis=1)
     return Features(features, logits.reshape(len(images), -1))

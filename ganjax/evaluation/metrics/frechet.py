@@ -259,7 +259,8 @@ def _check(real: Side, fake: Side) -> list[Side]:
   """Returns both sides, arrays as float64; checks them, or raises."""
   given = (real, fake)
   samples = [_stand_in(x) if isinstance(x, Moments) else x for x in given]
-  one_real, one_fake = (np.shape(x)[1:] for x in samples)
+  one_real = np.shape(samples[0])[1:]
+  one_fake = np.shape(samples[1])[1:]
   if any(isinstance(x, Moments) for x in given) and one_real != one_fake:
     raise errors.UserError(
       f"frechet: one real sample is {one_real} and one fake {one_fake}"

@@ -97,7 +97,8 @@ def mmd2(x: np.ndarray, y: np.ndarray) -> float:
     x: float64 `[N, d]`, N at least 2.
     y: float64 `[M, d]`, M at least 2.
   """
-  n, m = len(x), len(y)
+  n = len(x)
+  m = len(y)
   within_x = (_sum(x, x) - _diagonal(x)) / (n * (n - 1))
   within_y = (_sum(y, y) - _diagonal(y)) / (m * (m - 1))
   return within_x + within_y - 2 * _sum(x, y) / (n * m)
