@@ -8,12 +8,12 @@ import numpy as np
 
 from ganjax import data, errors
 from ganjax.data import cache
-from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import metrics
+from ganjax.evaluation.evaluator import Evaluator, Spec
 from ganjax.evaluation.metrics import frechet
 
 
-class Published(evaluate.Evaluator):
+class Published(Evaluator):
   """Compares features with the `mu` and `sigma` of an .npz file.
 
   Heusel et al. 2017 and pytorch-fid publish such files. They hold a mean and a
@@ -66,7 +66,7 @@ class Published(evaluate.Evaluator):
   def _make(
     self,
     name: str,
-    spec: evaluate.Spec,
+    spec: Spec,
     fake_labels: np.ndarray | None = None,
   ) -> metrics.Metric:
     if name != "frechet":

@@ -8,8 +8,8 @@ from rich import box, console
 from rich import table as rich_table
 
 from ganjax import files
-from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import metrics
+from ganjax.evaluation.evaluator import Evaluator
 
 # Metric -> record, of one who was scored.
 Records: TypeAlias = Mapping[str, metrics.Record]
@@ -18,7 +18,7 @@ Records: TypeAlias = Mapping[str, metrics.Record]
 MAX_COLUMNS = 6
 
 
-def show(rows: Mapping[str, Records], evaluator: "evaluate.Evaluator") -> None:
+def show(rows: Mapping[str, Records], evaluator: Evaluator) -> None:
   """Prints who was scored beside how, with what the numbers stand for.
 
   Args:
@@ -107,9 +107,7 @@ def flags(rows: Mapping[str, Records]) -> list[str]:
   ]
 
 
-def protocol(
-  rows: Mapping[str, Records], evaluator: "evaluate.Evaluator"
-) -> str:
+def protocol(rows: Mapping[str, Records], evaluator: Evaluator) -> str:
   """Returns what the numbers are measured against, and in what."""
   text, beside = evaluator.describe()
   for records in rows.values():

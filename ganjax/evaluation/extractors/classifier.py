@@ -63,7 +63,7 @@ class Classifier(nn.Module):
     return Features(features, nn.Dense(self.num_classes)(features))
 
 
-class Extractor:
+class TrainedClassifier:
   """A trained classifier as a function of images: see `extractors.Extractor`.
 
   Its features are `[N, 64]`, 0 or more.
@@ -97,7 +97,9 @@ class Extractor:
 
 
 @extractors.register(name="classifier")
-def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
+def make(
+  dataset: str, train: data.Arrays, test: data.Arrays
+) -> TrainedClassifier:
   """Returns the classifier of a dataset, kept in ganjax's cache."""
   return fit(train, test, cache.root() / "classifiers", dataset)
 
@@ -107,7 +109,7 @@ def fit(
   test: data.Arrays,
   cache_dir: pathlib.Path,
   name: str,
-) -> Extractor:
+) -> TrainedClassifier:
   """Returns the classifier of a dataset: trained now, or found on disk.
 
   Args:
@@ -131,9 +133,9 @@ def fit(
   if arrays is not None:
     accuracy = float(arrays.pop("accuracy"))
     params = traverse_util.unflatten_dict(arrays, sep="/")
-    return Extractor(name, train.num_classes, params, accuracy)
+    return TrainedClassifier(name, train.num_classes, params, accuracy)
   params = _train(train, name)
-  extractor = Extractor(name, train.num_classes, params)
+  extractor = TrainedClassifier(name, train.num_classes, params)
   logits = extractor(test.images).logits
   extractor.accuracy = float(np.mean(logits.argmax(-1) == test.labels))
   accuracy = np.array(extractor.accuracy)
@@ -141,14 +143,14 @@ def fit(
   return extractor
 
 
-def trained(train: data.Arrays, name: str) -> Extractor:
+def trained(train: data.Arrays, name: str) -> TrainedClassifier:
   """Returns a classifier trained now on a labelled split, and not kept.
 
   Args:
     train: what it learns; all of it must fit on the device.
     name: of the split.
   """
-  return Extractor(name, train.num_classes, _train(train, name))
+  return TrainedClassifier(name, train.num_classes, _train(train, name))
 
 
 def _train(train: data.Arrays, name: str) -> Params:

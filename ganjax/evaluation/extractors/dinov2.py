@@ -19,7 +19,7 @@ from ganjax import data, errors
 from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 from ganjax.evaluation.extractors import resize as resizing
-from ganjax.evaluation.extractors import weights as files
+from ganjax.evaluation.extractors import weights as weight_files
 
 PIXELS = 224
 PATCH = 14
@@ -145,9 +145,9 @@ def kind(size: str) -> str:
 
 
 @functools.cache
-def shapes(size: str) -> files.Shapes:
+def shapes(size: str) -> weight_files.Shapes:
   """Returns the shape of each parameter."""
-  return files.shapes_of(Dinov2(SIZES[size]), PATCH)
+  return weight_files.shapes_of(Dinov2(SIZES[size]), PATCH)
 
 
 @extractors.register(name="dinov2")
@@ -158,7 +158,7 @@ def make(
   weights: str = "",
   model: str = "vitl14",
   resize: str = "pil",
-) -> files.Pretrained:
+) -> weight_files.Pretrained:
   """Returns the network with its published weights. It has no logits.
 
   Args:
@@ -181,7 +181,7 @@ def make(
   to_size = resizing.find(resize)
   resizing.rgb(np.asarray(train.images[:1]), "dinov2")
   public = f"dinov2_{model}_pretrain.pth (facebookresearch/dinov2 links to it)"
-  path = files.locate("dinov2", weights, "GANJAX_DINOV2", public)
+  path = weight_files.locate("dinov2", weights, "GANJAX_DINOV2", public)
   net = Dinov2(SIZES[model])
 
   def apply(params: Mapping[str, Any], images: jax.Array) -> Features:
@@ -190,5 +190,11 @@ def make(
     out: Any = net.apply({"params": params}, x.astype(jnp.float32))
     return Features(out)
 
-  read = files.read(path, kind(model), shapes(model))
-  return files.Pretrained(kind(model), read, apply, {"resize": resize}, CHUNK)
+  read = weight_files.read(path, kind(model), shapes(model))
+  return weight_files.Pretrained(
+    name=kind(model),
+    weights=read,
+    apply=apply,
+    protocol={"resize": resize},
+    chunk=CHUNK,
+  )

@@ -20,7 +20,7 @@ from ganjax import data
 from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 from ganjax.evaluation.extractors import resize as resizing
-from ganjax.evaluation.extractors import weights as files
+from ganjax.evaluation.extractors import weights as weight_files
 
 KIND = "inception:2015"
 PUBLIC = (
@@ -267,9 +267,11 @@ class Inception(nn.Module):
 
 
 @functools.cache
-def shapes() -> files.Shapes:
+def shapes() -> weight_files.Shapes:
   """Returns the shape of each parameter."""
-  return files.shapes_of(Inception(), 75)  # The smallest that it can see.
+  return weight_files.shapes_of(
+    Inception(), 75
+  )  # The smallest that it can see.
 
 
 @extractors.register(name="inception")
@@ -279,7 +281,7 @@ def make(
   test: data.Arrays,
   weights: str = "",
   resize: str = "tf1",
-) -> files.Pretrained:
+) -> weight_files.Pretrained:
   """Returns the network with its published weights.
 
   Args:
@@ -298,12 +300,18 @@ def make(
   del dataset, test
   to_size = resizing.find(resize)
   resizing.rgb(np.asarray(train.images[:1]), "inception")
-  path = files.locate("inception", weights, "GANJAX_INCEPTION", PUBLIC)
+  path = weight_files.locate("inception", weights, "GANJAX_INCEPTION", PUBLIC)
 
   def apply(params: Mapping[str, Any], images: jax.Array) -> Features:
     x = to_size(images.astype(jnp.float32), SIZE)
     out: Any = Inception().apply({"params": params}, (x - 128) / 128)
     return out
 
-  read = files.read(path, KIND, shapes())
-  return files.Pretrained(KIND, read, apply, {"resize": resize}, CHUNK)
+  read = weight_files.read(path, KIND, shapes())
+  return weight_files.Pretrained(
+    name=KIND,
+    weights=read,
+    apply=apply,
+    protocol={"resize": resize},
+    chunk=CHUNK,
+  )

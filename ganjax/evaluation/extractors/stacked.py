@@ -16,7 +16,7 @@ NUM_DIGITS = 10
 CHANNELS = 3
 
 
-class Extractor:
+class StackedClassifier:
   """Three channels to `Features`: see `extractors.Extractor`.
 
   Its features are `[N, 192]`, those of the channels side by side. Its logits
@@ -24,7 +24,7 @@ class Extractor:
   largest is that of the three likeliest digits.
   """
 
-  def __init__(self, name: str, single: classifier.Extractor):
+  def __init__(self, name: str, single: classifier.TrainedClassifier):
     """Takes the name of the dataset and the classifier of one digit."""
     self.name = f"stacked:{name}"
     self.digest = hashlib.sha256(single.digest.encode()).hexdigest()[:16]
@@ -44,7 +44,9 @@ class Extractor:
 
 
 @extractors.register(name="stacked")
-def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
+def make(
+  dataset: str, train: data.Arrays, test: data.Arrays
+) -> StackedClassifier:
   """Returns the extractor of a dataset, kept in ganjax's cache.
 
   Args:
@@ -63,7 +65,7 @@ def fit(
   test: data.Arrays,
   cache_dir: pathlib.Path,
   name: str,
-) -> Extractor:
+) -> StackedClassifier:
   """Does what `make` does, with a classifier kept in `cache_dir`."""
   for split in (train, test):
     shape = np.shape(split.images)
@@ -73,7 +75,7 @@ def fit(
         f"as in stacked_mnist; {name} has {shape} of {split.num_classes}"
       )
   single = classifier.fit(_digits(train), _digits(test), cache_dir, name)
-  extractor = Extractor(name, single)
+  extractor = StackedClassifier(name, single)
   found = extractor(test.images).logits.argmax(axis=1)
   extractor.accuracy = float(np.mean(found == test.labels))
   return extractor

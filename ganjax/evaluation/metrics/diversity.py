@@ -20,12 +20,13 @@ def diversity(num_pairs: int = 1000) -> metrics.Metric:
 
   Their section 4.2 draws 100 pairs within each class; here pairs are drawn
   from all images. Wang et al. 2003 compare at 5 scales with a window of 11
-  pixels and a deviation of 1.5. Smaller images have as many of the finest
-  scales as hold the window; at least two, for which below 22 pixels the window
-  and its deviation are made smaller.
+  pixels and a deviation of 1.5. Small images are compared at as many of the
+  finest scales as hold the window, and at two or more: for that the window and
+  its deviation are made smaller in images of fewer than 22 pixels a side.
 
   Args:
-    num_pairs: of how many pairs among the fakes, and as many among the reals.
+    num_pairs: how many pairs are drawn among the fakes, and as many among the
+      reals.
 
   Returns:
     `metric(real [N, H, W, C], fake [M, H, W, C])` with the values `ms_ssim`,

@@ -25,14 +25,15 @@ def kernel(
   Inception network. Its expectation depends on no number of samples, is 0 for
   equal distributions, and so the value may lie below 0.
 
-  The subsets are those that torch-fidelity 0.4.0 draws if its first input is
-  the fakes and its second the reals, and so are both values. It computes in
-  the precision of the features, this in float64.
+  torch-fidelity 0.4.0 draws the same subsets and has the same values if its
+  first input is the fakes and its second the reals, but for rounding: it
+  computes in the precision of the features, and this in float64.
 
   Args:
-    num_subsets: how many subsets of each side.
-    subset_size: samples in each; all of the smaller side if that has fewer.
-    seed: of the subsets.
+    num_subsets: how many subsets are drawn of each side.
+    subset_size: how many samples a subset has; all of the smaller side if that
+      has fewer.
+    seed: decides which subsets are drawn.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the values `kernel_mean` and

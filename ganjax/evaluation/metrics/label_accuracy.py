@@ -25,9 +25,10 @@ def label_accuracy(
   """Returns the accuracy of a conditional generator's labels.
 
   A classifier of real images looks at fakes, as for the "Inception accuracy" of
-  Odena et al. 2017. Here it is the one that the logits come from, so its
-  accuracy on held-out images stands beside. Variety is not seen: one good image
-  for each class is enough for 1, where `classification_accuracy` falls.
+  Odena et al. 2017. Here it is the classifier of the extractor, and its
+  accuracy on held-out images is reported, too. The metric does not see variety:
+  one good image for each class is enough for an accuracy of 1, where
+  `classification_accuracy` falls.
 
   Args:
     labels: int `[N]` in [0, K), the class of each real.

@@ -24,8 +24,8 @@ def log_likelihood(draws: int = 50) -> metrics.Metric:
   """Returns the means of a system's bounds on log p(x), in nats per image.
 
   Args:
-    draws: of z for each image, for the importance-weighted bound of Burda et
-      al. 2016.
+    draws: how many z are drawn for each image, for the importance-weighted
+      bound of Burda et al. 2016.
 
   Returns:
     `metric(images [N, ...], bounds {name: [N]})` with the mean of each bound

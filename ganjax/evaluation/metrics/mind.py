@@ -5,7 +5,8 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-# Directions at a time: of 50,000 samples their projections are 26 MB a side.
+# So many directions at a time: the projections of 50,000 samples on them take
+# 26 MB a side.
 DIRECTIONS = 64
 
 
@@ -22,13 +23,13 @@ def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
   c costs `3 |c|^2`. The estimate is biased upwards, the more the fewer
   samples: compare only equal `num_compared`.
 
-  The factor `3 d` of the squared distance is also that of torch-fidelity's
-  unreleased version, of which the defaults are. It draws the directions from
-  another generator, so values agree but for the choice of directions.
+  The factor `3 d` of the squared distance and the defaults are also those of
+  torch-fidelity's unreleased version. It draws the directions from another
+  generator, so values agree but for the choice of directions.
 
   Args:
-    num_directions: how many of them.
-    seed: of the directions, and of which samples are compared.
+    num_directions: how many directions are drawn.
+    seed: decides on the directions, and on which samples are compared.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the value `mind`, in squared units

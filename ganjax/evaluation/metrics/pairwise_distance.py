@@ -15,7 +15,8 @@ def pairwise_distance(num_pairs: int = 10_000) -> metrics.Metric:
   """Returns the mean L2 distance of random pairs, a plain test for collapse.
 
   Args:
-    num_pairs: of how many pairs among the fakes, and as many among the reals.
+    num_pairs: how many pairs are drawn among the fakes, and as many among the
+      reals.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the values `pairwise_distance`, of

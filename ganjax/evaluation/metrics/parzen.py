@@ -28,17 +28,17 @@ def parzen(
   bandwidth sigma is the one of ten, from 0.1 to 1 in equal steps of its
   logarithm, that has the best mean on validation data.
 
-  It is there to compare with the papers that report it: it rises with the
-  number of kernels, and centroids of the data score above the data (Theis et
-  al. 2016, section 3.2).
+  Use it to compare with the papers that report it, and for nothing else: it
+  rises with the number of kernels, and centroids of the data score above the
+  data (Theis et al. 2016, section 3.2).
 
   Args:
-    held_out: what is scored, `[N, H, W, C]` or points `[N, d]`; pixels are
-      uint8 or floats in [0, 1].
-    validation: what sigma is chosen by. Without it, the first tenth of
-      `held_out` is (at least one and at most `num_validation` of them), and
-      only the rest is scored.
-    num_validation: how many of `validation`, the first ones, are used.
+    held_out: the examples that are scored, images `[N, H, W, C]` or points
+      `[N, d]`; pixels are uint8 or floats in [0, 1].
+    validation: the examples by which sigma is chosen. Without them it is chosen
+      by the first tenth of `held_out` (at least one and at most
+      `num_validation` of them), and only the rest is scored.
+    num_validation: so many of `validation` are used, the first ones.
 
   Returns:
     `metric(real, fake [M, H, W, C] or [M, d])` with the values `parzen`, the

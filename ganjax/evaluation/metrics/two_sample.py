@@ -36,8 +36,8 @@ def two_sample(num: int = 2000, seed: int = 0) -> metrics.Metric:
   half: the fakes are copies of reals.
 
   Args:
-    num: how many of each are used at most; as many of both.
-    seed: draws which ones, and which of them stand in the tested half.
+    num: how many reals and as many fakes are used, at most.
+    seed: decides which samples are used, and which of them are tested.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the values `two_sample_accuracy`,
