@@ -269,9 +269,8 @@ class Inception(nn.Module):
 @functools.cache
 def shapes() -> weight_files.Shapes:
   """Returns the shape of each parameter."""
-  return weight_files.shapes_of(
-    Inception(), 75
-  )  # The smallest that it can see.
+  # Images of 75 pixels are the smallest that it can see.
+  return weight_files.shapes_of(Inception(), 75)
 
 
 @extractors.register(name="inception")
