@@ -1,21 +1,37 @@
-"""Datasets: each file `data/<name>.py` has `load(split, ...) -> Arrays`.
+"""Datasets: each file `data/<name>.py` registers a `load` under its name.
+
+A `load` takes the name of a split and options, and returns `Arrays`:
+
+    @data.register(name="stripes")
+    def load(split: str = "train", width: int = 2) -> data.Arrays:
+      ...
+
+Such a function may stand in any file. There it is named `module:attribute`,
+e.g. `my_data:load` or `path/to/my_data.py:load`, or "stripes" once its module
+is imported.
 
 Images are uint8 `[N, H, W, C]` with int32 labels `[N]`; the toy sets are
-float32 points `[N, 2]`. Nothing here imports JAX's devices, a config, or (but
-for preparing a TFDS image dataset) TensorFlow.
+float32 points `[N, 2]`. Nothing here imports JAX's devices, a config, or
+TensorFlow, which is needed to prepare a TFDS image dataset and then no more.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import flax.struct
 import numpy as np
 
 from ganjax import errors, registry
 
-HELPERS = ("cache", "npz", "records", "scaling", "sources", "streaming")
+if TYPE_CHECKING:
+  from ganjax.data import sources
+
+DATASETS = registry.Registry(
+  "dataset",
+  __name__,
+  helpers=("cache", "npz", "scaling", "sources", "streaming"),
+)
 
 
 @flax.struct.dataclass
@@ -33,14 +49,64 @@ class Arrays:
   num_classes: int = flax.struct.field(pytree_node=False, default=0)
 
 
-def find(name: str):
-  """Returns the module of the dataset `name`; its `load` makes `Arrays`."""
-  return registry.find_module(sys.modules[__name__], name, "dataset", HELPERS)
+Load: TypeAlias = Callable[..., Arrays]
+OpenSource: TypeAlias = Callable[..., "sources.Source"]
+AnyLoad = TypeVar("AnyLoad", bound=Load)
+
+
+@overload
+def register(load: AnyLoad) -> AnyLoad: ...
+
+
+@overload
+def register(
+  *, name: str = "", source: OpenSource | None = None
+) -> Callable[[AnyLoad], AnyLoad]: ...
+
+
+def register(
+  load: Load | None = None,
+  *,
+  name: str = "",
+  source: OpenSource | None = None,
+) -> Any:
+  """Registers how a dataset is loaded; use as a decorator.
+
+  Args:
+    load: `(split="train", **options) -> Arrays`.
+    name: of the dataset in configs; that of the function if empty.
+    source: opens the same examples for a stream, which decodes them when they
+      are wanted: `(split, **options) -> Source`. Without it a stream reads
+      from what `load` returns.
+
+  Returns:
+    The function as it is, or a decorator if called without one.
+  """
+
+  def decorate(load: Load) -> Load:
+    setattr(load, "source", source)  # noqa: B010
+    return DATASETS.register(load, name=name)
+
+  return decorate if load is None else decorate(load)
+
+
+def find(name: str) -> Load:
+  """Returns what loads the dataset `name`, or that of `module:attribute`.
+
+  Raises:
+    UserError: there is no such dataset.
+  """
+  return DATASETS.find(name)
+
+
+def find_source(name: str) -> OpenSource | None:
+  """Returns what opens the dataset `name` for a stream; None without that."""
+  return getattr(find(name), "source", None)
 
 
 def names() -> list[str]:
   """Returns the names of the datasets that there are."""
-  return registry.module_names(sys.modules[__name__], HELPERS)
+  return DATASETS.names()
 
 
 def without(arrays: Arrays, classes: Sequence[int]) -> Arrays:
@@ -55,8 +121,8 @@ def without(arrays: Arrays, classes: Sequence[int]) -> Arrays:
   """
   if not len(classes):
     return arrays
-  num, wrong = arrays.num_classes, set(classes) - {*range(arrays.num_classes)}
-  if wrong:
+  num = arrays.num_classes
+  if not set(classes) <= set(range(num)):
     text = f"has classes from 0 to {num - 1}" if num else "has no labels"
     raise errors.UserError(
       f"config.leave_out={tuple(classes)}: this dataset {text}"
@@ -66,8 +132,7 @@ def without(arrays: Arrays, classes: Sequence[int]) -> Arrays:
     raise errors.UserError(
       f"config.leave_out={tuple(classes)} leaves nothing to train on"
     )
-  images, labels = arrays.images[kept], arrays.labels[kept]
-  return Arrays(images, labels, arrays.num_classes)
+  return Arrays(arrays.images[kept], arrays.labels[kept], num)
 
 
 def batch_indices(
@@ -88,12 +153,14 @@ def batch_indices(
   Returns:
     int32 `[count]`.
   """
-  parts, order = [], _orders(seed, num_examples)
+  order = _orders(seed, num_examples)
+  parts = []
   while count > 0:
     epoch, offset = divmod(start, num_examples)
     part = order(epoch)[offset : offset + count]
     parts.append(part)
-    start, count = start + len(part), count - len(part)
+    start += len(part)
+    count -= len(part)
   return np.concatenate(parts)
 
 

@@ -1,8 +1,9 @@
 """Prepared datasets on disk: uint8 arrays that later runs memory-map.
 
 Each dataset is one folder with `images.npy`, `labels.npy` (if it has labels)
-and `info.json`. It appears under its name at once and complete, or not at all.
-What else takes long to make is an .npz with its digest (`write_arrays`).
+and `info.json`. The folder is made under another name and renamed when it is
+complete: nobody sees a part of a dataset. Other results that take long to make,
+such as features, are kept as an .npz with its digest (`write_arrays`).
 """
 
 import contextlib
@@ -17,16 +18,20 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from ganjax import data, errors, files
 from ganjax.data import npz
 
-FORMAT = 1  # Raise it when what the loaders write changes: it makes all anew.
+# Raise it when what the loaders write changes: all datasets are made anew then.
+FORMAT = 1
 
-Allocate = Callable[[tuple[int, ...]], np.ndarray]
+# What a dataset depends on, by name; JSON can hold the values.
+Key: TypeAlias = dict[str, str | int | float | list[str]]
+# `allocate(shape)` makes a uint8 array in the cache.
+Allocate: TypeAlias = Callable[[tuple[int, ...]], np.ndarray]
 T = TypeVar("T")
 
 
@@ -35,7 +40,8 @@ def root() -> pathlib.Path:
 
   It is `$GANJAX_CACHE`, else `$XDG_CACHE_HOME/ganjax`, else `~/.cache/ganjax`.
   """
-  if own := os.environ.get("GANJAX_CACHE"):
+  own = os.environ.get("GANJAX_CACHE")
+  if own:
     return pathlib.Path(own).expanduser().absolute()
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return pathlib.Path(home).expanduser().absolute() / "ganjax"
@@ -73,7 +79,10 @@ def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-  """Returns what `write_arrays` wrote; None if absent, or damaged: it warns."""
+  """Returns what `write_arrays` wrote; None, with a warning, if it is damaged.
+
+  A file that is not there is None without a warning.
+  """
   try:
     arrays = npz.read(path)
     if str(arrays.pop("digest")) != digest_of(arrays):
@@ -87,7 +96,10 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes an .npz with its digest, at once and complete, or warns."""
+  """Writes an .npz with its digest, whole or not at all.
+
+  A cache that cannot be written costs time, not the result: it is a warning.
+  """
   try:
     marked = {**arrays, "digest": np.array(digest_of(arrays))}
     with files.replacing(path) as temporary, temporary.open("wb") as file:
@@ -98,9 +110,7 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     )
 
 
-def cached(
-  key: dict[str, Any], make: Callable[[Allocate], data.Arrays]
-) -> data.Arrays:
+def cached(key: Key, make: Callable[[Allocate], data.Arrays]) -> data.Arrays:
   """Returns the dataset of `key`, memory-mapped; makes it if it is not there.
 
   Args:
@@ -116,7 +126,8 @@ def cached(
     UserError: the cache cannot be written.
   """
   folder = root() / _name(key)
-  if (arrays := _read(folder, key)) is not None:
+  arrays = _read(folder, key)
+  if arrays is not None:
     return arrays
   with contextlib.ExitStack() as stack:
     with _writable():
@@ -137,7 +148,8 @@ def cached(
     for attempt in range(10):
       with contextlib.suppress(OSError):
         built.rename(folder)
-      if (arrays := _read(folder, key)) is not None:
+      arrays = _read(folder, key)
+      if arrays is not None:
         return arrays
       with contextlib.suppress(OSError):
         folder.rename(temporary / f"damaged-{attempt}")
@@ -151,7 +163,8 @@ def track(items: Iterable[T], total: int, text: str) -> Iterator[T]:
   """Yields `items`; shows a progress bar once five seconds have passed."""
   from rich import console, progress
 
-  start, bar = time.monotonic(), None
+  start = time.monotonic()
+  bar = None
   try:
     for done, item in enumerate(items):
       if bar is None and time.monotonic() - start > 5:
@@ -166,7 +179,8 @@ def track(items: Iterable[T], total: int, text: str) -> Iterator[T]:
       bar.stop()
 
 
-def _name(key: dict[str, Any]) -> str:
+def _name(key: Key) -> str:
+  """Returns the folder of a dataset: readable, and different for each key."""
   readable = "-".join(str(value) for value in key.values() if value)
   text = json.dumps([FORMAT, key], sort_keys=True)
   short = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -175,15 +189,16 @@ def _name(key: dict[str, Any]) -> str:
 
 def _build(
   folder: pathlib.Path,
-  key: dict[str, Any],
+  key: Key,
   make: Callable[[Allocate], data.Arrays],
 ) -> None:
   """Writes what `make` makes into `folder`."""
-  allocated = []
+  allocated: list[np.memmap] = []
 
   def allocate(shape: tuple[int, ...]) -> np.ndarray:
     # A full disk under a mapped file kills the process without a word.
-    free, needed = shutil.disk_usage(folder).free, math.prod(shape)
+    free = shutil.disk_usage(folder).free
+    needed = math.prod(shape)
     if needed > free:
       raise errors.UserError(
         f"the cache needs {needed / 1e9:.1f} GB, {folder.parent.parent} has "
@@ -199,6 +214,7 @@ def _build(
   arrays = make(allocate)
   with _writable():
     if allocated and arrays.images is allocated[0]:
+      # The images are on the disk already.
       allocated[0].flush()
       (folder / "allocated.npy").rename(folder / "images.npy")
     else:
@@ -216,7 +232,7 @@ def _build(
     (folder / "info.json").write_text(json.dumps(info, indent=1))
 
 
-def _read(folder: pathlib.Path, key: dict[str, Any]) -> data.Arrays | None:
+def _read(folder: pathlib.Path, key: Key) -> data.Arrays | None:
   """Returns the arrays in `folder`; None if they are absent or damaged."""
   try:
     info = json.loads((folder / "info.json").read_text())
@@ -237,7 +253,9 @@ def _read(folder: pathlib.Path, key: dict[str, Any]) -> data.Arrays | None:
 
 def _is_whole(arrays: data.Arrays, shape: list[int]) -> bool:
   """Returns whether read arrays are of the form that `cached` writes."""
-  images, labels, num = arrays.images, arrays.labels, arrays.num_classes
+  images = arrays.images
+  labels = arrays.labels
+  num = arrays.num_classes
   if images.dtype != np.uint8 or list(images.shape) != shape:
     return False
   if not isinstance(num, int):

@@ -8,6 +8,7 @@ from ganjax import data, errors
 _SPLITS = ("train", "test")
 
 
+@data.register(name="digits")
 def load(split: str = "train", size: int = 16) -> data.Arrays:
   """Loads 8x8 digits (UCI, 1998), enlarged to `size` with Lanczos.
 
@@ -31,8 +32,10 @@ def load(split: str = "train", size: int = 16) -> data.Arrays:
     raise errors.UserError(f"digits: size is {size}, it must be at least 8")
   images, labels = datasets.load_digits(return_X_y=True)
   indices = _indices(split, labels)
-  images, labels = images[indices], labels[indices].astype(np.int32)
-  images = np.rint(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+  labels = labels[indices].astype(np.int32)
+  # Their 17 levels, 0 to 16, are spread over those of uint8.
+  images = np.rint(images[indices] * 255 / 16).astype(np.uint8)
+  images = images.reshape(-1, 8, 8)
   if size != 8:
     images = np.stack([_enlarge(image, size) for image in images])
   return data.Arrays(images[..., None], labels, num_classes=10)

@@ -29,6 +29,33 @@ class File(NamedTuple):
   label: str
 
 
+def source(
+  split: str = "train",
+  path: str = "",
+  size: int = 32,
+  channels: int = 3,
+  test_fraction: float = 0.1,
+) -> "Files":
+  """Returns the images of `load` for a stream: decoded when wanted, not kept.
+
+  Where none is corrupt the examples are those of `load`, in their order; a
+  corrupt one keeps its number here.
+
+  Args:
+    split: this and what follows is as in `load`.
+    path: the folder.
+    size: height and width in pixels.
+    channels: 3 or 1.
+    test_fraction: share of the test split.
+
+  Raises:
+    UserError: as `load`.
+  """
+  folder, files, classes = _listing(split, path, size, channels, test_fraction)
+  return Files(folder, files, classes, image_shape=(size, size, channels))
+
+
+@data.register(name="folder", source=source)
 def load(
   split: str = "train",
   path: str = "",
@@ -59,7 +86,12 @@ def load(
     UserError: a value is out of range, or the folder does not hold images.
   """
   folder, files, classes = _listing(split, path, size, channels, test_fraction)
-  key = {
+
+  def make(allocate: cache.Allocate) -> data.Arrays:
+    images = allocate((len(files), size, size, channels))
+    return _decode(folder, files, classes, images)
+
+  key: cache.Key = {
     "dataset": "folder",
     "name": folder.name,
     "split": split,
@@ -68,38 +100,7 @@ def load(
     "files": _fingerprint(folder, files),
     "classes": classes,
   }
-  return cache.cached(
-    key,
-    lambda allocate: _decode(
-      folder, files, classes, allocate((len(files), size, size, channels))
-    ),
-  )
-
-
-def source(
-  split: str = "train",
-  path: str = "",
-  size: int = 32,
-  channels: int = 3,
-  test_fraction: float = 0.1,
-) -> "Files":
-  """Returns the images of `load` for a stream: decoded when wanted, not kept.
-
-  Where none is corrupt the examples are those of `load`, in their order; a
-  corrupt one keeps its number here.
-
-  Args:
-    split: this and what follows is as in `load`.
-    path: the folder.
-    size: height and width in pixels.
-    channels: 3 or 1.
-    test_fraction: share of the test split.
-
-  Raises:
-    UserError: as `load`.
-  """
-  listing = _listing(split, path, size, channels, test_fraction)
-  return Files(*listing, (size, size, channels))
+  return cache.cached(key, make)
 
 
 class Files:
@@ -115,8 +116,11 @@ class Files:
     image_shape: tuple[int, ...],
   ):
     """Keeps the names of `files`; nothing is read yet."""
-    self.folder, self.files, self.classes = folder, files, classes
-    self.image_shape, self.num_classes = image_shape, len(classes)
+    self.folder = folder
+    self.files = files
+    self.classes = classes
+    self.image_shape = image_shape
+    self.num_classes = len(classes)
 
   def __len__(self) -> int:
     """Returns how many files there are."""
@@ -135,7 +139,9 @@ class Files:
       reason = " ".join(str(error).split())
       path = _shown(self.folder / file.path)
       raise sources.Corrupt(f"{path} ({reason})") from error
-    return image, self.classes.index(file.label) if self.classes else None
+    if not self.classes:
+      return image, None
+    return image, self.classes.index(file.label)
 
 
 def _listing(
@@ -157,7 +163,8 @@ def _listing(
   folder = pathlib.Path(path).expanduser().resolve()
   if not folder.is_dir():
     raise errors.UserError(f"folder: {_shown(folder)} is not a folder")
-  return folder, *_files(folder, split, test_fraction)
+  files, classes = _files(folder, split, test_fraction)
+  return folder, files, classes
 
 
 def _files(
@@ -174,7 +181,7 @@ def _files(
       is_test = _uniform(file.path) < test_fraction
       files["test" if is_test else "train"].append(file)
     advice = "add more, or change test_fraction"
-  files["all"] = sum(files.values(), [])
+  files["all"] = [file for part in files.values() for file in part]
   classes = _classes(folder, files["all"])
   if not files.get(split):
     raise errors.UserError(
@@ -186,6 +193,7 @@ def _files(
 def _walk(folder: pathlib.Path, top: pathlib.Path) -> Iterator[File]:
   """Yields the images below `top`, which is `folder` or inside it."""
   for place, folders, names in os.walk(top):
+    # In place: `os.walk` goes into what is left here.
     folders[:] = [name for name in folders if not name.startswith(".")]
     for name in names:
       path = pathlib.Path(place, name)
@@ -227,6 +235,7 @@ def _uniform(name: str) -> float:
 
 
 def _fingerprint(folder: pathlib.Path, files: list[File]) -> str:
+  """Returns a digest of the names, sizes and times of files."""
   sha = hashlib.sha256(os.fsencode(folder))
   for file in files:
     stat = (folder / file.path).stat()
@@ -242,7 +251,9 @@ def _decode(
   images: np.ndarray,
 ) -> data.Arrays:
   """Decodes `files` into uint8 `images` `[N, size, size, channels]`."""
-  kept, corrupt = [], []
+  kept: list[File] = []
+  corrupt: list[str] = []
+  too_many = max(3, len(files) // 100) + 1
   for file in cache.track(files, len(files), f"reading {folder.name}"):
     try:
       images[len(kept)] = _image(folder / file.path, images.shape[1:])
@@ -250,11 +261,11 @@ def _decode(
     except Exception as error:  # Pillow raises anything on a corrupt file.
       reason = " ".join(str(error).split())
       corrupt.append(f"{_shown(folder / file.path)} ({reason})")
-      if len(corrupt) > max(3, len(files) // 100):
+      if len(corrupt) >= too_many:
         break
   if corrupt:
     told = f"{len(corrupt)} of {len(files)} images cannot be read, the first: "
-    if not kept or len(corrupt) > max(3, len(files) // 100):
+    if not kept or len(corrupt) >= too_many:
       raise errors.UserError(
         f"folder: at least {told}{corrupt[0]}: mend or remove them"
       )

@@ -32,10 +32,11 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       raise ValueError(
         f"{total / 1e9:.1f} GB of arrays, and {memory / 1e9:.1f} of memory"
       )
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for member in members:
       with archive.open(member) as file:
         _check_header(file, member.file_size)
+      # Opened again: a member of an archive cannot go back to its start.
       with archive.open(member) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
       arrays[member.filename.removesuffix(".npy")] = array

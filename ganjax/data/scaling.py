@@ -36,7 +36,9 @@ def get(name: str, stored_dtype: str) -> Scaling:
   scaling = SCALINGS.find(name)()
   if scaling.stored_dtype != stored_dtype:
     fitting = [
-      n for n, s in SCALINGS.items() if s().stored_dtype == stored_dtype
+      other
+      for other, make in SCALINGS.items()
+      if make().stored_dtype == stored_dtype
     ]
     raise errors.UserError(
       f"config.scaling={name!r} is for {scaling.stored_dtype} data and this "
@@ -46,24 +48,34 @@ def get(name: str, stored_dtype: str) -> Scaling:
 
 
 def _to_uint8(x: jax.Array) -> jax.Array:
+  """Returns levels in [0, 255] as uint8, rounded and clipped."""
   return jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8)
 
 
 @SCALINGS.register
 def symmetric() -> Scaling:
   """[-1, 1], for generators that end in tanh (Radford et al. 2016)."""
-  return Scaling(
-    lambda x: x.astype(jnp.float32) / 127.5 - 1.0,
-    lambda x: _to_uint8((x + 1.0) * 127.5),
-  )
+
+  def to_network(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) / 127.5 - 1.0
+
+  def to_stored(x: jax.Array) -> jax.Array:
+    return _to_uint8((x + 1.0) * 127.5)
+
+  return Scaling(to_network, to_stored)
 
 
 @SCALINGS.register
 def unit() -> Scaling:
   """[0, 1], for generators that end in a sigmoid (2014's MNIST and TFD)."""
-  return Scaling(
-    lambda x: x.astype(jnp.float32) / 255.0, lambda x: _to_uint8(x * 255.0)
-  )
+
+  def to_network(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) / 255.0
+
+  def to_stored(x: jax.Array) -> jax.Array:
+    return _to_uint8(x * 255.0)
+
+  return Scaling(to_network, to_stored)
 
 
 @SCALINGS.register
@@ -74,16 +86,16 @@ def contrast() -> Scaling:
   darkest to the brightest that its largest absolute value allows, as the
   authors' code shows them: mean and contrast of an image do not come back.
   """
-  axes = (-3, -2, -1)
+  axes = (-3, -2, -1)  # Of one image.
 
-  def to_network(x):
+  def to_network(x: jax.Array) -> jax.Array:
     x = x.astype(jnp.float32)
     x = x - jnp.broadcast_to(x.mean(axes, keepdims=True), x.shape)
     norms = jnp.sqrt(jnp.square(x).sum(axes, keepdims=True))
     # Where all pixels are the same they stay 0.
     return x * jnp.broadcast_to(55.0 / jnp.maximum(norms, 1e-8), x.shape)
 
-  def to_stored(x):
+  def to_stored(x: jax.Array) -> jax.Array:
     largest = jnp.maximum(jnp.abs(x).max(axes, keepdims=True), 1e-8)
     return _to_uint8((x / jnp.broadcast_to(largest, x.shape) + 1.0) * 127.5)
 
@@ -93,4 +105,8 @@ def contrast() -> Scaling:
 @SCALINGS.register
 def identity() -> Scaling:
   """Points as they are, for the toy sets."""
-  return Scaling(lambda x: x, lambda x: x, "float32")
+
+  def same(x: jax.Array) -> jax.Array:
+    return x
+
+  return Scaling(same, same, stored_dtype="float32")

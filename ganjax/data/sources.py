@@ -1,11 +1,12 @@
 """Examples by their number: what a stream reads, one at a time.
 
-`folder.source` and `tfds.source` decode theirs when they are wanted; `Rows`
-are of arrays that are prepared.
+The sources of `folder` and `tfds` decode an example when it is wanted; `Rows`
+takes it from arrays that are prepared.
 """
 
 import mmap
-from typing import Any, NamedTuple, Protocol
+import os
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Source(Protocol):
 
 
 class Rows:
-  """Rows of arrays, which are best memory-mapped: the others are in memory."""
+  """Rows of arrays, best of memory-mapped ones: others are held in memory."""
 
   def __init__(self, arrays: data.Arrays):
     """Keeps `arrays`, of which nothing is read yet."""
@@ -58,34 +59,51 @@ class Rows:
     return self.arrays.images[i], None if labels is None else int(labels[i])
 
   def __reduce__(self):
-    """Pickles where the arrays are, if they are mapped."""
-    arrays = self.arrays
-    kept = _closed(arrays.images), _closed(arrays.labels)
-    return _rows, (*kept, arrays.num_classes)
+    """Pickles the place of a mapped array instead of its values."""
+    images = _closed(self.arrays.images)
+    labels = _closed(self.arrays.labels)
+    return _rows, (images, labels, self.num_classes)
 
 
 class _File(NamedTuple):
-  """Where a mapped array is: pickled for a worker, it would become a copy."""
+  """Where a mapped array is. A worker maps it again, instead of a copy."""
 
-  name: Any
+  name: str | os.PathLike[str]
   dtype: np.dtype
   offset: int
   shape: tuple[int, ...]
 
 
-def _closed(array: Any) -> Any:
+def _closed(array: np.ndarray | None) -> np.ndarray | _File | None:
+  """Returns where a mapped array is; any other array as it is."""
   # A part of a map does not know where in the file it begins.
-  whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
-  if not whole or not array.flags.c_contiguous:
+  if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
     return array
-  return _File(array.filename, array.dtype, array.offset, array.shape)
+  if array.filename is None or not array.flags.c_contiguous:
+    return array
+  return _File(
+    name=array.filename,
+    dtype=array.dtype,
+    offset=array.offset,
+    shape=array.shape,
+  )
 
 
-def _rows(images: Any, labels: Any, num_classes: int) -> Rows:
-  return Rows(data.Arrays(_opened(images), _opened(labels), num_classes))
-
-
-def _opened(array: Any) -> Any:
+def _opened(array: np.ndarray | _File | None) -> np.ndarray | None:
+  """Returns the array that `_closed` was given."""
   if not isinstance(array, _File):
     return array
-  return np.memmap(array.name, array.dtype, "r", array.offset, array.shape)
+  return np.memmap(
+    array.name,
+    dtype=array.dtype,
+    mode="r",
+    offset=array.offset,
+    shape=array.shape,
+  )
+
+
+def _rows(
+  images: np.ndarray | _File, labels: np.ndarray | _File | None, num: int
+) -> Rows:
+  """Returns the `Rows` that were pickled."""
+  return Rows(data.Arrays(_opened(images), _opened(labels), num))

@@ -12,6 +12,7 @@ _SPLITS = ("train", "test")
 _BLOCK = 4096  # Images at a time.
 
 
+@data.register(name="stacked_mnist")
 def load(
   split: str = "train",
   source: str = "mnist",
@@ -60,7 +61,7 @@ def load(
         f"stacked_mnist: {name} is {value}, it must be at least {least}"
       )
   singles = _singles(split, source, size, data_dir)
-  key = {
+  key: cache.Key = {
     "dataset": "stacked_mnist",
     "source": source,
     "split": split,
@@ -81,6 +82,7 @@ def load(
     for i in range(0, num, _BLOCK):
       stacks = singles.images[triples[i : i + _BLOCK], ..., 0]
       inner[i : i + _BLOCK] = np.moveaxis(stacks, 1, -1)
+    # The class of a triple is the number that its digits are read as.
     labels = np.asarray(singles.labels)[triples] @ [100, 10, 1]
     return data.Arrays(images, labels.astype(np.int32), 1000)
 
@@ -88,6 +90,7 @@ def load(
 
 
 def _singles(split: str, source: str, size: int, data_dir: str) -> data.Arrays:
+  """Returns the single digits of a source, `[N, H, W, 1]`."""
   if source == "digits":
     return digits.load(split, size=size or 8)
   if source == "mnist":

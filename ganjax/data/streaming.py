@@ -1,8 +1,9 @@
 """Streams: batches read while a step computes, of data too large to hold.
 
-Which examples a batch has is not grain's choice but that of `order`, in
-training `data.batch_indices`. So a stream visits what a run with all data on
-the device visits, and its state is its place alone: a checkpoint's step.
+Which examples a batch has is not decided by grain but by `order`, in training
+by `data.batch_indices`. So a stream visits what a run with all data on the
+device visits, and the only state of a stream is its place, which follows from
+the step of a checkpoint.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from absl import flags
@@ -23,7 +24,8 @@ from absl import flags
 from ganjax import data, errors
 from ganjax.data import sources
 
-Order = Callable[[int, int], np.ndarray]
+# `(start, count) -> int [count]`, which examples stand there in the stream.
+Order: TypeAlias = Callable[[int, int], np.ndarray]
 
 _ENDLESS = 2**60  # Batches; grain's numbers must end somewhere.
 
@@ -40,6 +42,7 @@ class _Read(NamedTuple):
 class _Reader:
   """Reads a process's share of the batch that has a number."""
 
+  # All of them are those of `batches`.
   source: sources.Source
   order: Order
   start: int
@@ -56,6 +59,7 @@ class _Reader:
     return self.start + number * math.prod(self.sizes)
 
   def __call__(self, number: int) -> _Read:
+    """Reads this process's share of the batch with a number."""
     try:
       whole = self.order(self.first(number), math.prod(self.sizes))
       return _read(self.source, self.share(whole).ravel())
@@ -65,6 +69,7 @@ class _Reader:
 
 
 def _read(source: sources.Source, records: np.ndarray) -> _Read:
+  """Reads the examples with some numbers `[n]`."""
   images = np.zeros((len(records), *source.image_shape), source.dtype)
   labels = np.zeros(len(records), np.int32)
   failures = []
@@ -105,11 +110,11 @@ def batches(
 ) -> Iterator[Iterator[data.Arrays]]:
   """Opens an endless stream of batches; leaving the block ends its workers.
 
-  A corrupt record is replaced by the next one of the stream that can be read,
-  and named in a warning, once; more than 1 in 100 (or 3) are an error. All
-  this depends on nothing but the order, so any number of workers, or another
-  start, gives the same batches. What else a source raises comes out of the
-  batch that it belongs to, and ends the stream.
+  A corrupt record is replaced by the next one of the stream that can be read.
+  Each is named in one warning; more than 1 in 100 (and more than 3) are an
+  error. All this depends on nothing but the order, so any number of workers, or
+  another start, gives the same batches. Any other exception of a source is
+  raised where the batch is taken from the stream, and ends the stream.
 
   Memory holds up to `ahead + 2` batches; with workers about `ahead + 5` for
   each of them, some in shared memory (on Linux /dev/shm, small in a container).
@@ -188,17 +193,19 @@ def _arrays(
 ) -> Generator[data.Arrays, None, None]:
   """Yields what is read, corrupt records replaced.
 
-  They are judged here and not in the workers, which know nothing of what
-  others found: so their count is exact.
+  They are counted here and not in the workers, which know nothing of what
+  other workers found: so the count is exact.
   """
-  source, corrupt = reader.source, {}
+  source = reader.source
+  corrupt: dict[int, str] = {}  # Record -> reason.
   for number, read in enumerate(reads):
     for row, record, reason in read.failures:
       _note(corrupt, record, reason, len(source))
       places = reader.share(np.arange(math.prod(reader.sizes))).ravel()
       place = reader.first(number) + int(places[row])
       example = _next_good(reader, place, corrupt)
-      read.images[row], read.labels[row] = example.images[0], example.labels[0]
+      read.images[row] = example.images[0]
+      read.labels[row] = example.labels[0]
     shape = (*reader.sizes[:-1], reader.sizes[-1] // reader.part[1])
     # Copied: on CPU a device array may be the very memory that it is made of,
     # and would keep what workers share as long as it lives.
@@ -213,7 +220,8 @@ def _arrays(
 def _next_good(reader: _Reader, place: int, corrupt: dict[int, str]) -> _Read:
   """Returns the first example after `place` that can be read.
 
-  That of the stream, not of the source, where a class may be left out.
+  It is looked for along the stream, not in the source, which also has the
+  classes that the stream leaves out.
   """
   source = reader.source
   # Any 2 N places in a row hold a whole epoch.
@@ -242,6 +250,7 @@ def _note(
 
 
 def _too_many(corrupt: dict[int, str], num_records: int) -> errors.UserError:
+  """Returns the error of a source with too many corrupt records."""
   first = next(iter(corrupt.values()))
   return errors.UserError(
     f"streaming: at least {len(corrupt)} of {num_records} records cannot be "

@@ -30,6 +30,7 @@ _ASK = (
 )
 
 
+@data.register(name="tfd")
 def load(
   split: str = "train",
   path: str = "",
@@ -75,19 +76,25 @@ def load(
     raise errors.UserError(f"tfd: there is no {file}: {_ASK}")
   stat = file.stat()
   facts = f"{stat.st_size}\t{stat.st_mtime_ns}\t".encode() + os.fsencode(file)
-  key = {
+
+  def make(allocate: cache.Allocate) -> data.Arrays:
+    del allocate  # The file is read as a whole, and is small.
+    return _select(file, sets, fold, size)
+
+  key: cache.Key = {
     "dataset": "tfd",
     "sets": "+".join(sorted(set(sets))),
     "fold": fold,
     "size": size,
     "file": hashlib.sha256(facts).hexdigest()[:16],
   }
-  return cache.cached(key, lambda allocate: _select(file, sets, fold, size))
+  return cache.cached(key, make)
 
 
 def _find(name: str) -> str:
   """Returns the name of a set without the blanks around it."""
-  if (name := name.strip()) not in SETS:
+  name = name.strip()
+  if name not in SETS:
     raise errors.unknown("split of tfd", name, ("train", *SETS))
   return name
 
@@ -102,7 +109,8 @@ def _select(
     raise errors.UserError(
       f"tfd: {file} has no {' or '.join(sets)} images in fold {fold}"
     )
-  images, labels = images[chosen][..., None], labels[chosen]
+  images = images[chosen][..., None]
+  labels = labels[chosen]
   if "unlabeled" in sets:
     return data.Arrays(images)
   if not np.isin(labels, np.arange(1, NUM_CLASSES + 1)).all():
@@ -130,11 +138,15 @@ def _read(
   for name in names:
     if getattr(found.get(name), "dtype", np.dtype(object)).kind not in "uif":
       raise errors.UserError(f"tfd: {file} holds no array {name!r} of numbers")
-  images, folds, labels = (found[name] for name in names)
-  labels = labels.reshape(-1)
-  shapes = [len(images), size, size], [len(images), NUM_FOLDS], [len(images)]
-  arrays = dict(zip(names, (images, folds, labels), strict=True))
-  for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+  images = found["images"]
+  folds = found["folds"]
+  labels = found["labs_ex"].reshape(-1)  # MATLAB has no one axis alone.
+  num = len(images)
+  for name, array, shape in (
+    ("images", images, [num, size, size]),
+    ("folds", folds, [num, NUM_FOLDS]),
+    ("labs_ex", labels, [num]),
+  ):
     if list(array.shape) != shape:
       raise errors.UserError(
         f"tfd: {name} in {file} is {list(array.shape)}, it must be {shape}"

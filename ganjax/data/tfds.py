@@ -21,14 +21,45 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from PIL import Image, ImageOps
 
 from ganjax import data, errors
-from ganjax.data import cache, records
+from ganjax.data import cache, sources
 
 _DEFAULT_DIR = "~/tensorflow_datasets"  # That of TFDS.
 _INSTALL = "pip install -e '.[tfds]'"
 
 
+def source(
+  split: str = "train",
+  builder: str = "cifar10",
+  data_dir: str = "",
+  size: int = 0,
+  train_split: str = "train",
+  test_split: str = "test",
+  validation_split: str = "",
+) -> "Records":
+  """Returns the examples of `load` for a stream: read when wanted, not kept.
+
+  Takes what `load` takes, and raises what it raises.
+  """
+  named = dict(train=train_split, test=test_split, validation=validation_split)
+  split, directory = _place(split, named, data_dir, size)
+  with _quiet():
+    prepared, shape, num_classes = _open(builder, directory, size)
+    examples, _ = _examples(builder, prepared, split)
+  if not isinstance(examples, Sequence):
+    raise errors.UserError(
+      f"tfds: {builder} in {prepared.data_path} is in a format that cannot be "
+      "streamed: set data_dir to another folder to prepare it as array_record"
+    )
+  name = f"{split} of {builder}"
+  return Records(
+    name, examples, image_shape=shape, num_classes=num_classes, size=size
+  )
+
+
+@data.register(name="tfds", source=source)
 def load(
   split: str = "train",
   builder: str = "cifar10",
@@ -59,7 +90,11 @@ def load(
   """
   named = dict(train=train_split, test=test_split, validation=validation_split)
   split, directory = _place(split, named, data_dir, size)
-  key = {
+
+  def make(allocate: cache.Allocate) -> data.Arrays:
+    return _copy(builder, directory, split, size, allocate)
+
+  key: cache.Key = {
     "dataset": "tfds",
     "builder": builder,
     "split": split,
@@ -67,36 +102,58 @@ def load(
     # A cache of the default location may be copied to another machine.
     "data_dir": "" if directory == _directory(_DEFAULT_DIR) else str(directory),
   }
-  return cache.cached(
-    key, lambda allocate: _copy(builder, directory, split, size, allocate)
-  )
+  return cache.cached(key, make)
 
 
-def source(
-  split: str = "train",
-  builder: str = "cifar10",
-  data_dir: str = "",
-  size: int = 0,
-  train_split: str = "train",
-  test_split: str = "test",
-  validation_split: str = "",
-) -> records.Records:
-  """Returns the examples of `load` for a stream: read when wanted, not kept.
+class Records:
+  """A `sources.Source` of the examples of a TFDS split."""
 
-  Takes what `load` takes, and raises what it raises.
-  """
-  named = dict(train=train_split, test=test_split, validation=validation_split)
-  split, directory = _place(split, named, data_dir, size)
-  with _quiet():
-    prepared, shape, num_classes = _open(builder, directory, size)
-    examples, _ = _examples(builder, prepared, split)
-  if not isinstance(examples, Sequence):
-    raise errors.UserError(
-      f"tfds: {builder} in {prepared.data_path} is in a format that cannot be "
-      "streamed: set data_dir to another folder to prepare it as array_record"
-    )
-  name = f"{split} of {builder}"
-  return records.Records(name, examples, shape, num_classes, size)
+  dtype = np.dtype(np.uint8)
+
+  def __init__(
+    self,
+    name: str,
+    examples: Sequence[dict[str, Any]],
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    size: int,
+  ):
+    """Keeps `examples`, by number as TFDS decodes them; none is read yet.
+
+    Args:
+      name: for messages.
+      examples: dicts of "image" and, where there are classes, "label".
+      image_shape: `(H, W, C)` after resizing.
+      num_classes: of the labels, 0 without.
+      size: as in `load`.
+    """
+    self.name = name
+    self.examples = examples
+    self.image_shape = image_shape
+    self.num_classes = num_classes
+    self.size = size
+
+  def __len__(self) -> int:
+    """Returns how many examples there are."""
+    return len(self.examples)
+
+  def __getitem__(self, i: int) -> tuple[np.ndarray, int | None]:
+    """Reads an example; one that TFDS cannot decode is `Corrupt`."""
+    try:
+      example = self.examples[i]
+      image = _resize(example["image"], self.size)
+      label = int(example["label"]) if self.num_classes else None
+    except Exception as error:
+      # As in a folder: the machine's failure is not the record's.
+      if isinstance(error, MemoryError) or getattr(error, "errno", None):
+        raise
+      reason = " ".join(str(error).split())[:300]
+      raise sources.Corrupt(f"{self.name}, record {i} ({reason})") from error
+    if label is not None and label < 0:
+      raise errors.UserError(
+        f"tfds: the labels of {self.name} are hidden: it cannot be streamed"
+      )
+    return image, label
 
 
 def _place(
@@ -135,6 +192,7 @@ def reachable(urls: Iterable[str], seconds: float = 5.0) -> bool:
 
 
 def _answers(url: str, seconds: float) -> bool:
+  """Returns whether a server answers, with whatever it has to say."""
   request = urllib.request.Request(url, method="HEAD")
   try:
     urllib.request.urlopen(request, timeout=seconds).close()
@@ -148,6 +206,7 @@ def _answers(url: str, seconds: float) -> bool:
 
 
 def _directory(data_dir: str) -> pathlib.Path:
+  """Returns where TFDS keeps its datasets; "" is its own choice."""
   chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or _DEFAULT_DIR
   return pathlib.Path(chosen).expanduser().absolute()
 
@@ -163,12 +222,13 @@ def _copy(
   with _quiet():
     builder, shape, num_classes = _open(name, directory, size)
     examples, count = _examples(name, builder, split)
-    images, labels = allocate((count, *shape)), np.zeros(count, np.int32)
+    images = allocate((count, *shape))
+    labels = np.zeros(count, np.int32)
     i = 0
     try:
       rows = cache.track(examples, count, f"reading {name}")
       for i, example in enumerate(rows):
-        images[i] = records.resize(example["image"], size)
+        images[i] = _resize(example["image"], size)
         if num_classes:
           labels[i] = example["label"]
     except Exception as error:  # TFDS and its decoders raise anything.
@@ -187,10 +247,50 @@ def _open(
 ) -> tuple[Any, tuple[int, ...], int]:
   """Returns a builder whose files are there, image shape, and classes."""
   builder = _builder(name, directory)
-  shape = records.image_shape(name, builder, size)
+  shape = _image_shape(name, builder, size)
   if not builder.is_prepared():
     _prepare(name, builder, directory)
-  return builder, shape, records.num_classes(builder)
+  return builder, shape, _num_classes(builder)
+
+
+def _image_shape(name: str, builder: Any, size: int) -> tuple[int, ...]:
+  """Returns `(H, W, C)` of the images as they will be cached."""
+  import tensorflow_datasets as tfds
+
+  features = dict(builder.info.features.items())
+  image = features.get("image")
+  if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
+    raise errors.UserError(
+      f"tfds: {name} is not a dataset of 8-bit images under the name 'image'; "
+      f"its examples have {', '.join(sorted(features))}"
+    )
+  shape: Any = image.shape
+  height, width, channels = shape
+  if channels is None or (not size and None in (height, width)):
+    raise errors.UserError(
+      f"tfds: the images of {name} differ in shape, {shape}: "
+      + ("set size, e.g. size=64" if channels else "their channels are unknown")
+    )
+  return (size or height, size or width, channels)
+
+
+def _num_classes(builder: Any) -> int:
+  """Returns how many classes the feature "label" has; 0 where it has none."""
+  import tensorflow_datasets as tfds
+
+  label = dict(builder.info.features.items()).get("label")
+  is_class = isinstance(label, tfds.features.ClassLabel)
+  return int(label.num_classes or 0) if is_class else 0
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+  """Crops `[H, W, C]` to its central square and resizes it to `size`."""
+  if size == 0 or image.shape[:2] == (size, size):
+    return image
+  channels = image.shape[-1]
+  picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+  picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+  return np.asarray(picture).reshape(size, size, channels)
 
 
 def _builder(name: str, directory: pathlib.Path) -> Any:
@@ -285,6 +385,7 @@ def _examples(
 
 
 def _one_line(text: object) -> str:
+  """Returns a text as one line of at most 300 characters."""
   words = " ".join(str(text).split())
   return words if len(words) <= 300 else words[:297] + "..."
 

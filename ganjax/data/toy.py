@@ -14,6 +14,7 @@ KINDS = registry.Registry("toy kind")
 _SPLITS = ("train", "test")
 
 
+@data.register(name="toy")
 def load(
   split: str = "train",
   kind: str = "ring",
@@ -91,11 +92,13 @@ def spiral(u: np.ndarray) -> tuple[np.ndarray, None]:
   """Maps uniform `u` `[N]` to a spiral of two turns, from 0.1 to 0.9."""
   # With the square root the points lie about evenly along the curve.
   t = np.sqrt(u)
-  radius, angle = 0.1 + 0.8 * t, 4 * np.pi * t
+  radius = 0.1 + 0.8 * t
+  angle = 4 * np.pi * t
   return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1), None
 
 
 def _choose(u: np.ndarray, modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Maps uniform `u` `[N]` to points of `modes` `[K, 2]` and their numbers."""
   labels = (u * len(modes)).astype(np.int32)
   return modes[labels], labels
 

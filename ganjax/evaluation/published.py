@@ -8,20 +8,27 @@ import numpy as np
 
 from ganjax import data, errors
 from ganjax.data import cache
-from ganjax.evaluation import evaluator as evaluate
+from ganjax.evaluation import metrics
+from ganjax.evaluation.evaluator import Evaluator, Spec
 from ganjax.evaluation.metrics import frechet
 
 
-class Published(evaluate.Evaluator):
+class Published(Evaluator):
   """Compares features with the `mu` and `sigma` of an .npz file.
 
-  As those of Heusel et al. 2017 and of pytorch-fid, which say nothing of the
-  images but these two: only the Fréchet distance can be computed. They belong
-  to one extractor and one resize mode, which nothing in the file tells.
+  Heusel et al. 2017 and pytorch-fid publish such files. They hold a mean and a
+  covariance and no images, so that only the Fréchet distance can be computed.
+  The statistics belong to one extractor and one resize mode, which the file
+  does not name.
   """
 
   def __init__(self, path: pathlib.Path, extractor: Mapping[str, Any] | None):
-    """Takes the file, and the extractor's spec.
+    """Reads the file.
+
+    Args:
+      path: of the .npz.
+      extractor: the name and the options of the extractor in whose features
+        the statistics are.
 
     Raises:
       UserError: the file holds no such statistics, or no extractor is given.
@@ -31,7 +38,8 @@ class Published(evaluate.Evaluator):
         f"{path} holds statistics of features: say of which, such as "
         "--extractor inception:weights=inception.npz"
       )
-    self._path, self._moments = path, frechet.Moments.load(path)
+    self._path = path
+    self._moments = frechet.Moments.load(path)
     nothing = data.Arrays(np.zeros((0, 1, 1, 3), np.uint8))
     super().__init__(path.stem, nothing, nothing, extractor=extractor)
 
@@ -43,7 +51,7 @@ class Published(evaluate.Evaluator):
 
   def protocol(self, on: str) -> dict[str, Any]:
     """Returns in what is measured, and against which statistics."""
-    return super().protocol(on) | {"against": self.digests[0]}
+    return {**super().protocol(on), "against": self.digests[0]}
 
   def describe(self) -> tuple[str, str]:
     """Returns what stands on the table's last line."""
@@ -55,7 +63,12 @@ class Published(evaluate.Evaluator):
         f"samples {images.dtype} {list(images.shape)} must be uint8 images"
       )
 
-  def _make(self, name: str, spec: Mapping[str, Any], fake_labels=None):
+  def _make(
+    self,
+    name: str,
+    spec: Spec,
+    fake_labels: np.ndarray | None = None,
+  ) -> metrics.Metric:
     if name != "frechet":
       raise errors.UserError(
         f"{name} cannot be computed from {self._path}, which holds a mean and "
@@ -63,6 +76,6 @@ class Published(evaluate.Evaluator):
       )
     return super()._make(name, spec, fake_labels)
 
-  def _form(self, split: str, on: str) -> Any:
+  def _form(self, split: str, on: str) -> frechet.Moments:
     del split, on
     return self._moments

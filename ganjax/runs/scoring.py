@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -247,6 +248,7 @@ def _file(
     evaluator.digests,
   ]
   text = json.dumps(facts, sort_keys=True)
+  name = re.sub(r"\W+", "-", name)  # Of a user's metric it may be a path.
   return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 

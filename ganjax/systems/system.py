@@ -92,8 +92,8 @@ def ability(
 class System(abc.ABC):
   """What is trained and how; its fields are its parts and its settings.
 
-  A subclass has `init`, `updates` and `sample`, and what it can do besides. The fields
-  are the schema of `config.system`, as those of a network are.
+  A subclass has `init`, `updates` and `sample`, and what it can do besides. Its
+  fields are the schema of `config.system`, as those of a network are.
 
   Attributes:
     ema_decay: of the averaged networks, or step -> decay; 0 for none.

@@ -82,7 +82,7 @@ def prepare(name: str, splits: list[str], **options: Any) -> None:
   elif dataset not in data.names():
     # All other names are those of TFDS, which may contain colons.
     dataset, options = "tfds", {"builder": name, **options}
-  load = data.find(dataset).load
+  load = data.find(dataset)
   for key in options:
     if key not in inspect.signature(load).parameters:
       raise errors.UserError(f"{dataset} has no option --{key}: leave it out")

@@ -48,7 +48,7 @@ def load(config: configs.Config, devices) -> tuple[Any, data.Arrays]:
 def _files(config: configs.Config):
   spec = config.dataset.to_dict()
   name = spec.pop("name")
-  find = getattr(data.find(name), "source", None)
+  find = data.find_source(name)
   if find is None or len(config.leave_out):
     why = (
       "config.leave_out" if find else f"dataset {name!r}, which has no files"

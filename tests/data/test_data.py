@@ -15,7 +15,7 @@ FROZEN_TRAIN, FROZEN_TEST = "5ef3202a74bac662", "6485c445262cdc99"
 
 @pytest.mark.parametrize("name", data.names())
 def test_every_dataset_takes_a_split_and_plain_defaults(name):
-  split, *others = inspect.signature(data.find(name).load).parameters.values()
+  split, *others = inspect.signature(data.find(name)).parameters.values()
   assert (split.name, split.default) == ("split", "train")
   for other in others:
     assert other.annotation in (int, float, str, bool)
@@ -25,7 +25,7 @@ def test_every_dataset_takes_a_split_and_plain_defaults(name):
 @pytest.mark.parametrize("name", ["digits", "toy", "folder"])
 def test_an_unknown_split_names_those_that_exist(name):
   with pytest.raises(errors.UserError, match="'tset'.*'test'.*known: .*tr"):
-    data.find(name).load("tset")
+    data.find(name)("tset")
 
 
 # The order of examples.

@@ -190,7 +190,7 @@ def test_it_learns_single_digits_once(extractor, monkeypatch, tmp_path):
     return jax.device_get(extractor._single.params)
 
   monkeypatch.setattr(classifier, "_train", untrained)
-  make = extractors.find("stacked").make
+  make = extractors.find("stacked")
   first, second = (make("stacked_mnist", train, train) for _ in range(2))
   assert trained == ["stacked_mnist"]
   assert first.digest == second.digest == extractor.digest
@@ -200,7 +200,7 @@ def test_it_learns_single_digits_once(extractor, monkeypatch, tmp_path):
 def test_it_refuses_what_is_not_stacked():
   split = digits.load("test")
   with pytest.raises(errors.UserError, match="1000 classes.* digits has") as e:
-    extractors.find("stacked").make("digits", split, split)
+    extractors.find("stacked")("digits", split, split)
   assert "\n" not in str(e.value)
 
 

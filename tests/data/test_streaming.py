@@ -19,7 +19,7 @@ import test_tfds
 from PIL import Image
 
 from ganjax import data, errors
-from ganjax.data import folder, records, sources, streaming, tfds
+from ganjax.data import folder, sources, streaming, tfds
 from ganjax.tools.bench import __main__ as bench
 from ganjax.tools.bench import pipeline
 
@@ -160,7 +160,7 @@ def test_records_that_tfds_cannot_decode_are_corrupt():
         raise OSError(5, "Input/output error")
       return dict(image=np.full((4, 4, 1), i, np.uint8), label=3 - i)
 
-  source = records.Records("tiny", Examples(range(5)), (4, 4, 1), 3, 0)
+  source = tfds.Records("tiny", Examples(range(5)), (4, 4, 1), 3, 0)
   image, label = source[3]
   assert image.max() == 3 and label == 0
   with pytest.raises(sources.Corrupt, match=r"^tiny, record 1 \(not a PNG\)$"):

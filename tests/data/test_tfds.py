@@ -284,4 +284,4 @@ def test_the_command_prints_what_it_made_and_where(data_dir, capsys):
   assert f"cached in {place}" in out
   config = out.splitlines()[-1].removeprefix("config.dataset = ")
   kwargs = eval(config, {"dict": dict})
-  assert data.find(kwargs.pop("name")).load(**kwargs).images.shape[0] == 10
+  assert data.find(kwargs.pop("name"))(**kwargs).images.shape[0] == 10

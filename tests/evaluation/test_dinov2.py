@@ -59,7 +59,7 @@ def splits(shape=(4, 8, 8, 3), dtype="uint8"):
 
 def test_features_are_those_of_torch(tiny, monkeypatch):
   monkeypatch.setenv("GANJAX_DINOV2", str(tiny))
-  made = extractors.find("dinov2").make("any", *splits(), model="tiny")
+  made = extractors.find("dinov2")("any", *splits(), model="tiny")
   images = random_images(3)
   features, logits = made(images)
   assert logits is None and features.dtype == np.float32

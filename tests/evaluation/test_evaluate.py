@@ -1,5 +1,4 @@
 import json
-import types
 
 import jax
 import numpy as np
@@ -26,7 +25,7 @@ def fits(monkeypatch):
     calls.append(name)
     net = classifier.Classifier(train.num_classes)
     params = net.init(jax.random.key(0), train.images[:1])["params"]
-    return classifier.Extractor(name, train.num_classes, params, 0.5)
+    return classifier.TrainedClassifier(name, train.num_classes, params, 0.5)
 
   monkeypatch.setattr(classifier, "fit", fit)
   return calls
@@ -152,13 +151,13 @@ def test_what_differs_is_refused_with_the_difference():
 def test_features_of_a_split_are_kept_on_disk(fits, monkeypatch):
   train, test = digits.load("train"), digits.load("test")
   extracted = []
-  call = classifier.Extractor.__call__
+  call = classifier.TrainedClassifier.__call__
 
   def count(self, images):
     extracted.append(len(images))
     return call(self, images)
 
-  monkeypatch.setattr(classifier.Extractor, "__call__", count)
+  monkeypatch.setattr(classifier.TrainedClassifier, "__call__", count)
   specs = {"frechet": SPEC, "classes": SPEC}
   records = []
   for _ in range(2):
@@ -335,11 +334,7 @@ def test_points_that_are_not_finite_are_refused(tmp_path, capsys):
 def test_published_statistics(fits, arrays, tmp_path, monkeypatch, capsys):
   train = digits.load("train")
   net = classifier.fit(train, train, tmp_path, "digits")
-  find = extractors.find
-  stub = types.SimpleNamespace(make=lambda *_: net)
-  monkeypatch.setattr(
-    extractors, "find", lambda name: stub if name == "stub" else find(name)
-  )
+  monkeypatch.setitem(extractors.EXTRACTORS, "stub", lambda *_: net)
   features = net(train.images).features
   path = tmp_path / "stats.npz"
   np.savez(path, mu=features.mean(axis=0), sigma=np.cov(features.T))

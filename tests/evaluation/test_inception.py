@@ -67,7 +67,7 @@ def extractor(arrays, tmp_path_factory):
     patch.setattr(inception, "SIZE", SMALL)
     patch.setattr(inception, "CHUNK", 2)
     patch.setenv("GANJAX_INCEPTION", str(path))
-    made = extractors.find("inception").make("any", *splits())
+    made = extractors.find("inception")("any", *splits())
     made(random_images(1))  # Traced while the patches hold.
   return made
 

@@ -9,13 +9,6 @@ from ganjax.evaluation.metrics import prdc
 NAMES = ("precision", "recall", "density", "coverage")
 
 
-@pytest.fixture(autouse=True)
-def one_block(monkeypatch):
-  """Spares compilations: sets of up to 320 samples have the same shape."""
-  monkeypatch.setattr(prdc, "ROWS", 320)
-  monkeypatch.setattr(prdc, "COLUMNS", 320)
-
-
 def scores(real, fake, **hyper):
   record = metrics.get("prdc", **hyper)(np.asarray(real), np.asarray(fake))
   return np.array([record.values[name] for name in NAMES])
@@ -136,17 +129,17 @@ def test_where_the_scores_differ():
   assert precision > 0.9 and density < 0.8 * precision and coverage < 0.03
 
 
-def test_the_size_of_a_block_does_not_matter(monkeypatch):
+@pytest.mark.parametrize("rows", [1, 7, 61])
+def test_the_size_of_a_block_does_not_matter(rows, monkeypatch):
   x, y = pair(61, 62, 8, 8)
   whole = scores(x, y)
-  monkeypatch.setattr(prdc, "ROWS", 7)
-  monkeypatch.setattr(prdc, "COLUMNS", 3)
+  monkeypatch.setattr(prdc, "BLOCK", rows * 62)
   np.testing.assert_array_equal(scores(x, y), whole)
 
 
-def test_blocks_of_the_usual_size(monkeypatch):
-  monkeypatch.undo()
-  x, y = pair(prdc.ROWS + 76, prdc.ROWS + 70, 3, 9)
+def test_blocks_of_many_samples(monkeypatch):
+  monkeypatch.setattr(prdc, "BLOCK", 2**20)
+  x, y = pair(1100, 1094, 3, 9)
   np.testing.assert_allclose(scores(x, y), by_definition(x, y, 5), atol=1e-12)
 
 
@@ -158,15 +151,16 @@ def test_neither_place_nor_scale_matters():
     np.testing.assert_array_equal(scores(x * scale, y * scale), expected)
 
 
-def test_small_distances_far_from_the_mean_are_not_lost():
-  # The distances of neighbours are a thousandth of the norms: their squares
-  # are at the rounding of float32 products.
+@pytest.mark.parametrize("noise", [1e-3, 4e-5])
+def test_small_distances_far_from_the_mean_are_not_lost(noise):
+  # The squared distances of neighbours are down to 1e-9 of the squared norms:
+  # products in float32 would not tell them from 0.
   rng = np.random.RandomState(11)
   centres = rng.normal(size=(8, 8))
 
   def draw(num):
-    noise = 1e-3 * rng.normal(size=(num, 8))
-    return (centres[rng.randint(8, size=num)] + noise).astype(np.float32)
+    shifts = noise * rng.normal(size=(num, 8))
+    return centres[rng.randint(8, size=num)] + shifts
 
   x, y = draw(300), draw(200)
   np.testing.assert_allclose(scores(x, y), by_definition(x, y, 5), atol=1e-12)
@@ -176,11 +170,19 @@ def test_small_distances_far_from_the_mean_are_not_lost():
 def test_radii_at_the_resolution_are_flagged():
   rng = np.random.RandomState(12)
   centres = np.sign(rng.normal(size=(60, 1))) * rng.uniform(0.5, 1, 8)
-  x = centres + 4e-5 * rng.normal(size=(60, 8))
-  assert flags(x, x) == ("float32 resolution",)
-  assert flags(centres, x) == ("constant", "float32 resolution")
-  x = centres + 1e-3 * rng.normal(size=(60, 8))
+  x = centres + 1e-7 * rng.normal(size=(60, 8))
+  assert flags(x, x) == ("float64 resolution",)
+  assert flags(centres, x) == ("constant", "float64 resolution")
+  x = centres + 1e-5 * rng.normal(size=(60, 8))
   assert flags(x, x) == ()
+
+
+def test_a_ring_seen_twice_has_the_density_1():
+  # Each ball has k fakes inside, and one more on its border.
+  angles = 2 * np.pi * np.arange(40) / 40
+  ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+  for fake in (ring, ring[::-1], np.roll(ring, 7, axis=0)):
+    np.testing.assert_array_equal(scores(ring, fake, k=5), 1)
 
 
 def test_constant_samples_are_flagged():

@@ -103,7 +103,7 @@ def test_more_noise_is_worse_and_pairs_are_in_order():
     noise = rng.normal(0, width, real.shape)
     fake = np.clip(real + noise, 0, 255).astype(np.uint8)
     found.append(values(real, fake))
-  for name, better in reconstruction.BETTER.items():
+  for name, better in reconstruction.reconstruction.declaration.better.items():
     ordered = [v[name] for v in found]
     assert ordered == sorted(ordered, reverse=better == "higher")
   assert values(real, real[::-1])["psnr"] < found[-1]["psnr"]

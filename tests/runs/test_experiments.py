@@ -39,7 +39,8 @@ def test_every_part_fits(name, monkeypatch):
   """Traces the initial state, a step, samples and scores; compiles nothing."""
   config = configs.resolve(configs.load(f"{name}:smoke"))
   if config.dataset.name not in REAL_DATA:
-    monkeypatch.setattr(data.find("tfds"), "load", fake_tfds)
+    data.find("tfds")
+    monkeypatch.setitem(data.DATASETS, "tfds", fake_tfds)
   arrays = configs.load_data(config, "train")
   shape, num_classes = arrays.images.shape[1:], arrays.num_classes
   system = configs.build(config, shape, num_classes)
@@ -82,7 +83,8 @@ FAST = "digits_dcgan digits_mlp toy_ring".split()
 def test_smoke(name, tmp_path, monkeypatch, capsys):
   config = configs.resolve(configs.load(f"{name}:smoke"))
   if config.dataset.name not in REAL_DATA:
-    monkeypatch.setattr(data.find("tfds"), "load", fake_tfds)
+    data.find("tfds")
+    monkeypatch.setitem(data.DATASETS, "tfds", fake_tfds)
   argv = ["main", f"--config={name}:smoke", f"--workdir={tmp_path}"]
   assert main.main([*argv, "--config.batch_size=8"]) == 0
   assert "curves.png" in capsys.readouterr().out

@@ -57,6 +57,7 @@ DATA = """
   import numpy as np
   from ganjax import data
 
+  @data.register(name="my_data")
   def load(split="train", shade: int = 1):
     images = np.full((32, 8, 8, 1), shade, np.uint8)
     images[1::2] *= 2
@@ -65,9 +66,7 @@ DATA = """
 METRIC = """
   from ganjax import metrics
 
-  ON = "features"
-  BETTER = {"my_value": "higher"}
-
+  @metrics.register(on="features", better={"my_value": "higher"})
   def my_metric(scale: float = 1.0):
     def metric(real, fake):
       return metrics.Record({"my_value": scale * len(fake)}, {})

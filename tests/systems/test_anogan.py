@@ -153,7 +153,7 @@ def test_a_run_scores_stored_images(tmp_path):
   config.evals = {}
   whole = train.train(config, tmp_path, jax.devices()[:1])
   loaded = runs.load(tmp_path)
-  images = data.find("digits").load("test", size=8).images[:3]
+  images = data.find("digits")("test", size=8).images[:3]
   assert loaded.encode(images).shape == (3, loaded.config.system.z_dim)
   assert loaded.reconstruct(images).dtype == np.uint8
   scores = loaded.score(images)

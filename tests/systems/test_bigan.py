@@ -238,7 +238,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path):
   resumed = run(tmp_path / "b", "digits_bigan", num_steps=3)
   assert largest_difference(whole.state, resumed.state) == 0
   loaded = runs.load(tmp_path / "b")
-  images = data.find("digits").load("test", size=8).images[:3]
+  images = data.find("digits")("test", size=8).images[:3]
   assert loaded.encode(images).shape == (3, loaded.config.system.z_dim)
   assert loaded.reconstruct(images).dtype == np.uint8
 

@@ -259,7 +259,7 @@ def test_a_run_resumes_and_gives_the_same(tmp_path):
   run = ganjax.load(tmp_path / "parts")
   assert isinstance(run, runs.Run) and run.step == 2
   np.testing.assert_array_equal(run.sample(3), whole.sample(3))
-  images = data.find("digits").load("test").images[:5]
+  images = data.find("digits")("test").images[:5]
   rebuilt = run.reconstruct(images)
   np.testing.assert_array_equal(rebuilt[:, :, 8:], images[:, :, 8:])
   assert run.score(images).shape == (5,)

@@ -1,8 +1,8 @@
 """Published weights to the .npz that the extractors read.
 
-`state_dict.py` and `graph_def.py` read the two published formats without
-PyTorch, without TensorFlow and without running anything that a file asks for;
-`names.py` says which of their arrays is which of ganjax's.
+`state_dict.py` and `graph_def.py` read the two published formats. They need
+neither PyTorch nor TensorFlow, and run nothing that a file asks for. `names.py`
+says which of the arrays in a file is which of ganjax's.
 """
 
 import hashlib
@@ -85,7 +85,8 @@ def convert(
     variant, shapes = _variant(kind, found, source)
     arrays = names.from_state_dict(found, shapes, str(source))
   elif kind == "inception":
-    variant, shapes = inception.KIND, inception.shapes()
+    variant = inception.KIND
+    shapes = inception.shapes()
     found = graph_def.constants(graph_def.load(source), str(source))
     arrays = names.from_graph_def(found, str(source))
   else:
@@ -101,6 +102,7 @@ def convert(
 
 
 def _match(source: pathlib.Path, actual: str, expected: str) -> None:
+  """Raises a `UserError` unless a file has the digest that is expected."""
   if actual != expected.lower():
     raise errors.UserError(
       f"{source} has the SHA-256 {actual}, not {expected.lower()}: download it "
@@ -109,6 +111,7 @@ def _match(source: pathlib.Path, actual: str, expected: str) -> None:
 
 
 def _match_public(source: pathlib.Path, actual: str, kind: str) -> None:
+  """Raises a `UserError` unless a file is one that was published."""
   if actual in (public.sha256 for public in PUBLIC[kind]):
     return
   size = source.stat().st_size

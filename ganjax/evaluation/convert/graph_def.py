@@ -20,16 +20,27 @@ from ganjax import errors
 MEMBER = "classify_image_graph_def.pb"
 
 _GRAPH_NODE = 1
-_NODE_NAME, _NODE_OP, _NODE_ATTR = 1, 2, 5
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_NODE_NAME = 1
+_NODE_OP = 2
+_NODE_ATTR = 5
+_ENTRY_KEY = 1
+_ENTRY_VALUE = 2
 _ATTR_TENSOR = 8
-_TENSOR_TYPE, _TENSOR_SHAPE, _TENSOR_CONTENT, _TENSOR_FLOATS = 1, 2, 4, 5
-_SHAPE_DIM, _DIM_SIZE = 2, 1
+_TENSOR_TYPE = 1
+_TENSOR_SHAPE = 2
+_TENSOR_CONTENT = 4
+_TENSOR_FLOATS = 5
+_SHAPE_DIM = 2
+_DIM_SIZE = 1
 _FLOAT = 1  # DT_FLOAT of types.proto
 _LARGEST = 2**31  # Bytes: no protocol buffer is larger.
 _MOST_FILLED = 2**24  # Elements of a tensor whose last value is repeated.
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# The types of the wire format.
+_VARINT = 0
+_FIXED64 = 1
+_BYTES = 2
+_FIXED32 = 5
 
 
 def looks_like(path: pathlib.Path) -> bool:
@@ -73,12 +84,14 @@ def constants(data: bytes, where: str) -> dict[str, np.ndarray]:
     UserError: it is damaged.
   """
   try:
-    arrays, size = {}, 0
+    arrays = {}
+    size = 0
     for number, node in _fields(memoryview(data)):
       if number == _GRAPH_NODE:
         name, array = _constant(node)
         if array is not None:
-          arrays[name], size = array, size + array.nbytes
+          arrays[name] = array
+          size += array.nbytes
         if size > _LARGEST:
           raise ValueError("too large")
     return arrays
@@ -127,7 +140,9 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _constant(node: memoryview) -> tuple[str, np.ndarray | None]:
   """Returns a node's name, and its value if that is a float32 constant."""
-  name, op, tensor = "", "", None
+  name = ""
+  op = ""
+  tensor = None
   for number, value in _fields(node):
     if number == _NODE_NAME:
       name = str(value, "utf-8")
@@ -144,7 +159,10 @@ def _constant(node: memoryview) -> tuple[str, np.ndarray | None]:
 
 def _tensor(tensor: memoryview) -> np.ndarray | None:
   """Returns a TensorProto's array; None if it is not of float32."""
-  kind, shape, content, floats = 0, [], b"", b""
+  kind = 0
+  shape: list[int] = []
+  content = b""
+  floats = b""
   for number, value in _fields(tensor):
     if number == _TENSOR_TYPE:
       kind = value

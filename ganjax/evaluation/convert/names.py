@@ -82,15 +82,17 @@ def _layer(scope: str) -> str:
   block, _, conv = scope.partition("/")
   branch, _, number = conv.rpartition("_")
   if branch not in _SCOPES[block]:  # A branch of one convolution: no number.
-    branch, number = conv, "1"
-  path = _numbered("mixed", list(_SCOPES).index(block))
-  path += "/" + _SCOPES[block][branch]
+    branch = conv
+    number = "1"
+  mixed = _numbered("mixed", list(_SCOPES).index(block))
+  path = f"{mixed}/{_SCOPES[block][branch]}"
   if number[1:]:  # One of two in a split: "2a" and "2b".
     return path + "mixed/" + _numbered("conv", "ab".index(number[1]))
   return path + _numbered("conv", int(number) - 1)
 
 
 def _numbered(name: str, index: int) -> str:
+  """Returns a name as TensorFlow makes it unique: "conv", "conv_1"."""
   return f"{name}_{index}" if index else name
 
 
@@ -139,6 +141,7 @@ def from_graph_def(found: Arrays, where: str) -> Arrays:
 
 
 def _none_missing(table: dict[str, str], found: Arrays, where: str) -> None:
+  """Raises a `UserError` unless a file has all arrays that are looked for."""
   missing = [name for name in table.values() if name not in found]
   if missing:
     more = f" and {len(missing) - 1} more" if missing[1:] else ""

@@ -19,7 +19,8 @@ import numpy as np
 from ganjax import errors
 
 # PyTorch's constants that start a stream.
-_MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
+_MAGIC = 0x1950A86A20F9469CFC6C
+_VERSION = 1001
 
 
 class Storage(NamedTuple):
@@ -98,8 +99,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _load(file: IO[bytes]) -> Any:
   """Unpickles the value at the file's position.
 
-  The memo is a list, which a single far index would make gigabytes long; of
-  honest ones none is beyond the bytes before it.
+  The memo is a list, which a single far index would make gigabytes long. An
+  honest pickle has no index beyond the number of bytes before it.
   """
   start = file.tell()
   for opcode, argument, at in pickletools.genops(file):
@@ -110,6 +111,7 @@ def _load(file: IO[bytes]) -> Any:
 
 
 def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
+  """Reads an archive: a pickle, and a member for each storage."""
   with zipfile.ZipFile(file) as archive:
     (member,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
     folder = member.removesuffix("data.pkl")
@@ -133,7 +135,11 @@ def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 def _read_stream(file: IO[bytes]) -> dict[str, np.ndarray]:
   """Reads five pickles, then each storage: its count, then its elements."""
-  magic, version, system, value, keys = (_load(file) for _ in range(5))
+  magic = _load(file)
+  version = _load(file)
+  system = _load(file)
+  value = _load(file)
+  keys = _load(file)
   if magic != _MAGIC or version != _VERSION or not system["little_endian"]:
     raise ValueError("an unknown start")
   tensors = _tensors(value)
@@ -149,6 +155,7 @@ def _read_stream(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:
+  """Returns what was unpickled, if it is a state_dict and nothing more."""
   if not isinstance(value, dict) or not value:
     raise errors.UserError(f"it holds a {type(value).__name__}, no state_dict")
   for name, tensor in value.items():
@@ -163,7 +170,9 @@ def _tensors(value: Any) -> dict[str, Tensor]:
 def _view(tensor: Tensor, flat: dict[str, np.ndarray]) -> np.ndarray:
   """Returns a copy of what a tensor shows of its storage."""
   array = flat[tensor.storage.key]
-  offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
+  offset = tensor.offset
+  shape = tensor.shape
+  strides = tensor.strides
   # NumPy does not check: a wrong stride would read any memory, and one of 0
   # show an element a billion times. Its own integers would overflow.
   last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))

@@ -1,12 +1,20 @@
 """Extractors: what metrics see of images.
 
-Each file `extractors/<name>.py` has `make(dataset, train, test, **hyper) ->
-Extractor`, whose digest and ways of looking belong to every score made with it.
+Each file `extractors/<name>.py` registers a `make` under its name:
+
+    @extractors.register(name="pixels")
+    def make(dataset, train, test, scale: float = 1.0) -> Extractor:
+      ...
+
+It is given the dataset's name and two of its splits, and a config sets the
+other parameters. Such a function may stand in any file. There it is named
+`module:attribute`, or "pixels" once its module is imported. The extractor's
+digest and protocol belong to every score made with it.
 """
 
 import contextlib
-import sys
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -14,12 +22,16 @@ import numpy as np
 from ganjax import registry
 from ganjax.data import cache
 
-HELPERS = ("resize", "weights")
-CHUNK = 256  # Every extraction is padded to it: one shape, one compilation.
+EXTRACTORS = registry.Registry(
+  "extractor", __name__, helpers=("resize", "weights")
+)
+# So many images are seen at a time. The last ones are padded to it: with one
+# shape there is one compilation.
+CHUNK = 256
 
 
 class Features(NamedTuple):
-  """What an extractor makes of N images.
+  """What an extractor makes of N images: arrays of NumPy or of JAX.
 
   Attributes:
     features: float32 `[N, d]`.
@@ -31,9 +43,10 @@ class Features(NamedTuple):
 
 
 class Extractor(Protocol):
-  """Images to `Features`: uint8 `[N, H, W, C]`, or float32 points `[N, 2]`.
+  """Maps uint8 images `[N, H, W, C]` or float32 points `[N, 2]` to `Features`.
 
-  An image's features do not depend on the others, nor on their number.
+  The features of an image depend neither on the other images nor on how many
+  there are.
 
   Attributes:
     name: e.g. "classifier:digits".
@@ -49,38 +62,56 @@ class Extractor(Protocol):
   protocol: dict[str, Any]
 
   def __call__(self, images: np.ndarray) -> Features:
-    """Returns what it makes of images."""
+    """Returns the features and the logits of images."""
     ...
 
 
-def find(name: str):
-  """Returns the module of the extractor `name`."""
-  return registry.find_module(sys.modules[__name__], name, "extractor", HELPERS)
+Make: TypeAlias = Callable[..., Extractor]
+
+register = EXTRACTORS.register
+
+
+def find(name: str) -> Make:
+  """Returns what makes the extractor `name`, or that of `module:attribute`.
+
+  Raises:
+    UserError: there is no such extractor.
+  """
+  return EXTRACTORS.find(name)
 
 
 def names() -> list[str]:
   """Returns the names of the extractors that there are."""
-  return registry.module_names(sys.modules[__name__], HELPERS)
+  return EXTRACTORS.names()
 
 
-def in_chunks(apply, images: np.ndarray, chunk: int = CHUNK) -> Features:
+def in_chunks(
+  apply: Callable[[np.ndarray], Features],
+  images: np.ndarray,
+  chunk: int = CHUNK,
+) -> Features:
   """Returns `apply` of all images, computed `chunk` at a time.
 
   Args:
     apply: images `[chunk, ...]` -> `Features`, compiled.
-    images: `[N, ...]`; the last ones are padded, and the padding dropped.
-    chunk: how many at a time.
+    images: `[N, ...]`. The last chunk is padded, and the features of the
+      padding are dropped.
+    chunk: how many images at a time.
   """
-  chunks, starts = [], range(0, max(len(images), 1), chunk)
+  features = []
+  logits = []
+  starts = range(0, max(len(images), 1), chunk)  # One, too, of no images.
   with exact():
     for start in cache.track(starts, len(starts), "extracting features"):
       part = np.asarray(images[start : start + chunk])
-      pad = [(0, chunk - len(part))] + [(0, 0)] * (part.ndim - 1)
-      out, real = apply(np.pad(part, pad)), slice(len(part))
-      chunks.append([None if x is None else np.asarray(x)[real] for x in out])
-  joined = zip(*chunks, strict=True)
+      num = len(part)
+      pad = [(0, chunk - num)] + [(0, 0)] * (part.ndim - 1)
+      out = apply(np.pad(part, pad))
+      features.append(np.asarray(out.features)[:num])
+      if out.logits is not None:
+        logits.append(np.asarray(out.logits)[:num])
   return Features(
-    *(None if x[0] is None else np.concatenate(x) for x in joined)
+    np.concatenate(features), np.concatenate(logits) if logits else None
   )
 
 

@@ -1,15 +1,15 @@
 """The embedded extractor: a small classifier of the dataset itself.
 
-It needs no download and takes seconds to minutes on two CPU cores, so every
-labelled dataset has features and class logits to be judged in. Its numbers
-compare runs on one dataset; they are no Inception scores. It is trained once
-for a dataset and then read from disk.
+It needs no download and is trained in seconds to minutes on two CPU cores, so
+every labelled dataset has features and class logits to be judged in. Scores in
+its features compare runs on one dataset; they are no Inception scores. It is
+trained once for a dataset and then read from disk.
 """
 
-import functools
 import hashlib
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -23,11 +23,16 @@ from ganjax.data import cache
 from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 
-RECIPE = 1  # Raise it when anything below changes the trained parameters.
+# Raise it when anything below changes the trained parameters.
+RECIPE = 1
 BATCH_SIZE = 128
-EXAMPLES = 300_000  # How many to see, in between 1 and 30 epochs.
+# So many examples are seen, but in at least 1 and at most 30 epochs.
+EXAMPLES = 300_000
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.1
+
+
+Params: TypeAlias = Mapping[str, Any]  # A tree of arrays.
 
 
 class Classifier(nn.Module):
@@ -58,16 +63,23 @@ class Classifier(nn.Module):
     return Features(features, nn.Dense(self.num_classes)(features))
 
 
-class Extractor:
+class TrainedClassifier:
   """A trained classifier as a function of images: see `extractors.Extractor`.
 
   Its features are `[N, 64]`, 0 or more.
   """
 
   def __init__(
-    self, name: str, num_classes: int, params: Any, accuracy: float = np.nan
+    self, name: str, num_classes: int, params: Params, accuracy: float = np.nan
   ):
-    """Binds the parameters of a `Classifier`."""
+    """Binds the parameters of a `Classifier`.
+
+    Args:
+      name: of what it was trained on.
+      num_classes: how many logits.
+      params: of a `Classifier`.
+      accuracy: on a test split, a fraction; NaN if it is unknown.
+    """
     self.name = f"classifier:{name}"
     self.digest = cache.digest_of(_flat(params))
     self.accuracy = accuracy
@@ -77,11 +89,17 @@ class Extractor:
 
   def __call__(self, images: np.ndarray) -> Features:
     """Returns the `Features` of uint8 `[N, H, W, C]` or points `[N, 2]`."""
-    apply = functools.partial(self._apply, {"params": self.params})
+
+    def apply(part: np.ndarray) -> Features:
+      return self._apply({"params": self.params}, part)
+
     return extractors.in_chunks(apply, images)
 
 
-def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
+@extractors.register(name="classifier")
+def make(
+  dataset: str, train: data.Arrays, test: data.Arrays
+) -> TrainedClassifier:
   """Returns the classifier of a dataset, kept in ganjax's cache."""
   return fit(train, test, cache.root() / "classifiers", dataset)
 
@@ -91,7 +109,7 @@ def fit(
   test: data.Arrays,
   cache_dir: pathlib.Path,
   name: str,
-) -> Extractor:
+) -> TrainedClassifier:
   """Returns the classifier of a dataset: trained now, or found on disk.
 
   Args:
@@ -111,12 +129,13 @@ def fit(
   key = [RECIPE, train.num_classes, cache.digest(train), cache.digest(test)]
   short = hashlib.sha256(str(key).encode()).hexdigest()[:16]
   path = pathlib.Path(cache_dir) / f"{name}-{short}.npz"
-  if (arrays := cache.read_arrays(path)) is not None:
+  arrays = cache.read_arrays(path)
+  if arrays is not None:
     accuracy = float(arrays.pop("accuracy"))
     params = traverse_util.unflatten_dict(arrays, sep="/")
-    return Extractor(name, train.num_classes, params, accuracy)
+    return TrainedClassifier(name, train.num_classes, params, accuracy)
   params = _train(train, name)
-  extractor = Extractor(name, train.num_classes, params)
+  extractor = TrainedClassifier(name, train.num_classes, params)
   logits = extractor(test.images).logits
   extractor.accuracy = float(np.mean(logits.argmax(-1) == test.labels))
   accuracy = np.array(extractor.accuracy)
@@ -124,17 +143,17 @@ def fit(
   return extractor
 
 
-def trained(train: data.Arrays, name: str) -> Extractor:
+def trained(train: data.Arrays, name: str) -> TrainedClassifier:
   """Returns a classifier trained now on a labelled split, and not kept.
 
   Args:
     train: what it learns; all of it must fit on the device.
     name: of the split.
   """
-  return Extractor(name, train.num_classes, _train(train, name))
+  return TrainedClassifier(name, train.num_classes, _train(train, name))
 
 
-def _train(train: data.Arrays, name: str) -> Any:
+def _train(train: data.Arrays, name: str) -> Params:
   """Returns the parameters; they depend on nothing but the split."""
   images = jnp.asarray(train.images)
   labels = jnp.asarray(train.labels, jnp.int32)
@@ -159,8 +178,14 @@ def _train(train: data.Arrays, name: str) -> Any:
   opt = optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
 
   @jax.jit
-  def step(params, opt_state, images, labels, indices):
-    def loss_fn(params):
+  def step(
+    params: optax.Params,
+    opt_state: optax.OptState,
+    images: jax.Array,
+    labels: jax.Array,
+    indices: np.ndarray,
+  ) -> tuple[optax.Params, optax.OptState]:
+    def loss_fn(params: optax.Params) -> jax.Array:
       _, logits = apply({"params": params}, images[indices])
       return optax.softmax_cross_entropy_with_integer_labels(
         logits, labels[indices]
@@ -172,7 +197,7 @@ def _train(train: data.Arrays, name: str) -> Any:
 
   opt_state = jax.jit(opt.init)(params)
   order = np.arange(len(images), dtype=np.int32)
-  # A loop in Python: XLA's convolutions are 50 times slower in a scan on CPU.
+  # A loop of Python: XLA's convolutions are 50 times slower in a scan on CPU.
   text = f"training the classifier of {name}, once"
   for i in cache.track(range(num_steps), num_steps, text):
     offset = i % num_batches * batch_size
@@ -186,6 +211,7 @@ def _train(train: data.Arrays, name: str) -> Any:
   return jax.device_get(params)
 
 
-def _flat(params: Any) -> dict[str, np.ndarray]:
+def _flat(params: Params) -> dict[str, np.ndarray]:
+  """Returns parameters by their paths, "Dense_0/kernel"."""
   flat: Any = traverse_util.flatten_dict(jax.device_get(params), sep="/")
   return flat

@@ -7,6 +7,7 @@ does.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganjax import data, errors
+from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 from ganjax.evaluation.extractors import resize as resizing
-from ganjax.evaluation.extractors import weights as files
+from ganjax.evaluation.extractors import weights as weight_files
 
 PIXELS = 224
 PATCH = 14
@@ -42,12 +44,14 @@ SIZES = {
 }
 
 
-# The fast variance, E x^2 - (E x)^2, loses digits where the mean is large.
-Norm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
+def _norm(name: str) -> nn.LayerNorm:
+  """Returns the layer norm of the published network."""
+  # The fast variance, E x^2 - (E x)^2, loses digits where the mean is large.
+  return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
 
 
 class Block(nn.Module):
-  """A transformer block, normalised before, with LayerScale (Touvron 2021)."""
+  """A pre-norm transformer block with LayerScale (Touvron et al. 2021)."""
 
   num_heads: int
 
@@ -60,14 +64,15 @@ class Block(nn.Module):
       gamma = self.param(name, nn.initializers.ones, (width,))
       return x + y * gamma[None, None]
 
-    y = Norm(name="norm1")(x)
+    y = _norm("norm1")(x)
     qkv = nn.Dense(3 * width, name="attn.qkv")(y)
     qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, -1)
-    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    y = nn.dot_product_attention(query, key, value)
+    y = nn.dot_product_attention(
+      query=qkv[:, :, 0], key=qkv[:, :, 1], value=qkv[:, :, 2]
+    )
     y = nn.Dense(width, name="attn.proj")(y.reshape(x.shape))
     x = add(x, y, "ls1.gamma")
-    y = Norm(name="norm2")(x)
+    y = _norm("norm2")(x)
     y = nn.gelu(nn.Dense(4 * width, name="mlp.fc1")(y), approximate=False)
     y = nn.Dense(width, name="mlp.fc2")(y)
     return add(x, y, "ls2.gamma")
@@ -96,7 +101,9 @@ class Dinov2(nn.Module):
     zeros = nn.initializers.zeros
     cls = self.param("cls_token", zeros, (1, 1, width))
     position = self.param("pos_embed", zeros, (1, TRAINED**2 + 1, width))
-    cls, position = cls + position[:, :1], position[:, 1:]
+    # The first position is that of the class token, the others are a square.
+    cls = cls + position[:, :1]
+    position = position[:, 1:]
     position = position.reshape(TRAINED, TRAINED, width)
     matrix = interpolation(TRAINED, patches.shape[1])
     position = jnp.einsum("ih,jw,hwc->ijc", matrix, matrix, position)
@@ -105,7 +112,7 @@ class Dinov2(nn.Module):
     x = jnp.concatenate([cls, tokens], axis=1)
     for i in range(depth):
       x = Block(num_heads, name=f"blocks.{i}")(x)
-    return Norm(name="norm")(x[:, 0])
+    return _norm("norm")(x[:, 0])
 
 
 @functools.cache
@@ -114,7 +121,7 @@ def interpolation(old: int, new: int) -> np.ndarray:
 
   It is PyTorch's: Keys' kernel with a = -0.75, edges repeated, no blur. The
   published code asks for a scale of (new + 0.1) / old rather than for `new`
-  entries, and the features were learnt with what follows from this.
+  entries, which moves the points a little, and the features were learnt so.
   """
   if old == new:
     return np.eye(old, dtype=np.float32)
@@ -138,11 +145,12 @@ def kind(size: str) -> str:
 
 
 @functools.cache
-def shapes(size: str) -> files.Shapes:
+def shapes(size: str) -> weight_files.Shapes:
   """Returns the shape of each parameter."""
-  return files.shapes_of(Dinov2(SIZES[size]), PATCH)
+  return weight_files.shapes_of(Dinov2(SIZES[size]), PATCH)
 
 
+@extractors.register(name="dinov2")
 def make(
   dataset: str,
   train: data.Arrays,
@@ -150,7 +158,7 @@ def make(
   weights: str = "",
   model: str = "vitl14",
   resize: str = "pil",
-) -> files.Pretrained:
+) -> weight_files.Pretrained:
   """Returns the network with its published weights. It has no logits.
 
   Args:
@@ -173,14 +181,20 @@ def make(
   to_size = resizing.find(resize)
   resizing.rgb(np.asarray(train.images[:1]), "dinov2")
   public = f"dinov2_{model}_pretrain.pth (facebookresearch/dinov2 links to it)"
-  path = files.locate("dinov2", weights, "GANJAX_DINOV2", public)
+  path = weight_files.locate("dinov2", weights, "GANJAX_DINOV2", public)
   net = Dinov2(SIZES[model])
 
-  def apply(params: Any, images: jax.Array) -> Features:
+  def apply(params: Mapping[str, Any], images: jax.Array) -> Features:
     x = to_size(images.astype(jnp.float32), PIXELS) / 255
     x = (x - np.reshape(MEAN, (1, 1, 1, 3))) / np.reshape(STD, (1, 1, 1, 3))
     out: Any = net.apply({"params": params}, x.astype(jnp.float32))
     return Features(out)
 
-  read = files.read(path, kind(model), shapes(model))
-  return files.Pretrained(kind(model), read, apply, {"resize": resize}, CHUNK)
+  read = weight_files.read(path, kind(model), shapes(model))
+  return weight_files.Pretrained(
+    name=kind(model),
+    weights=read,
+    apply=apply,
+    protocol={"resize": resize},
+    chunk=CHUNK,
+  )

@@ -2,12 +2,13 @@
 
 It is the graph that TensorFlow published as classify_image_graph_def.pb, with
 which Salimans et al. 2016 and Heusel et al. 2017 defined their scores. The
-architecture is that of Szegedy et al. 2016 (arXiv 1512.00567), table 1, but
-for its oddities: average pools leave the padding out of the mean, the last
+architecture is that of Szegedy et al. 2016 (arXiv 1512.00567), table 1, with
+these differences: average pools leave the padding out of the mean, the last
 block pools by the maximum, and there are 1008 classes, the last 8 unused.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganjax import data
+from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features
 from ganjax.evaluation.extractors import resize as resizing
-from ganjax.evaluation.extractors import weights as files
+from ganjax.evaluation.extractors import weights as weight_files
 
 KIND = "inception:2015"
 PUBLIC = (
@@ -30,7 +32,7 @@ CHUNK = 32  # An image's activations take tens of MB.
 
 
 class Conv(NamedTuple):
-  """A convolution with batch norm and ReLU; one of stride 2 has no padding."""
+  """A convolution with batch norm and ReLU; with a stride of 2, no padding."""
 
   name: str
   features: int
@@ -48,10 +50,10 @@ class Block(NamedTuple):
   """Branches of the same input, side by side, and a pool.
 
   Attributes:
-    branches: each a sequence.
-    pool_features: of the convolution behind the 3x3 pool. 0: there is none,
-      and the block halves the resolution.
-    max_pool: the pool takes the maximum.
+    branches: of layers that follow each other.
+    pool_features: of the convolution behind the 3x3 pool; 0 for a block
+      without it, which halves the resolution.
+    max_pool: whether the pool takes the maximum, not the mean.
   """
 
   branches: tuple[tuple[Conv | Split, ...], ...]
@@ -60,6 +62,7 @@ class Block(NamedTuple):
 
 
 def _block_a(pool_features: int) -> Block:
+  """Returns a block at 35x35 pixels."""
   return Block(
     (
       (Conv("branch1x1", 64),),
@@ -76,6 +79,7 @@ def _block_a(pool_features: int) -> Block:
 
 
 def _block_c(width: int) -> Block:
+  """Returns a block at 17x17 pixels, with factors of 7x7 convolutions."""
   return Block(
     (
       (Conv("branch1x1", 192),),
@@ -98,11 +102,14 @@ def _block_c(width: int) -> Block:
 
 
 def _split(name: str) -> Split:
-  pair = Conv(name + "a", 384, (1, 3)), Conv(name + "b", 384, (3, 1))
-  return Split(pair)
+  """Returns the two factors of a 3x3 convolution, side by side."""
+  row = Conv(name + "a", 384, (1, 3))
+  column = Conv(name + "b", 384, (3, 1))
+  return Split((row, column))
 
 
 def _block_e(max_pool: bool) -> Block:
+  """Returns a block at 8x8 pixels."""
   return Block(
     (
       (Conv("branch1x1", 320),),
@@ -165,10 +172,12 @@ class FixedNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[N, H, W, C]` to the same shape."""
-    scale, bias, mean, var = (
-      self.param(name, nn.initializers.ones, x.shape[-1:])
-      for name in ("scale", "bias", "mean", "var")
-    )
+    ones = nn.initializers.ones
+    scale = self.param("scale", ones, x.shape[-1:])
+    bias = self.param("bias", ones, x.shape[-1:])
+    mean = self.param("mean", ones, x.shape[-1:])
+    var = self.param("var", ones, x.shape[-1:])
+    # Scale and shift of the normalised x, as one scale and one shift.
     gain = scale * jax.lax.rsqrt(var + 1e-3)
     return x * gain[None, None, None] + (bias - mean * gain)[None, None, None]
 
@@ -182,12 +191,12 @@ class ConvNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[N, H, W, C]` to `[N, H', W', features]`, 0 or more."""
-    _, features, kernel, strides = self.conv
+    strides = self.conv.strides
     x = nn.Conv(
-      features,
-      kernel,
-      (strides, strides),
-      self.padding,
+      self.conv.features,
+      self.conv.kernel,
+      strides=(strides, strides),
+      padding=self.padding,
       use_bias=False,
       name="conv",
     )(x)
@@ -258,18 +267,20 @@ class Inception(nn.Module):
 
 
 @functools.cache
-def shapes() -> files.Shapes:
+def shapes() -> weight_files.Shapes:
   """Returns the shape of each parameter."""
-  return files.shapes_of(Inception(), 75)  # The smallest that it can see.
+  # Images of 75 pixels are the smallest that it can see.
+  return weight_files.shapes_of(Inception(), 75)
 
 
+@extractors.register(name="inception")
 def make(
   dataset: str,
   train: data.Arrays,
   test: data.Arrays,
   weights: str = "",
   resize: str = "tf1",
-) -> files.Pretrained:
+) -> weight_files.Pretrained:
   """Returns the network with its published weights.
 
   Args:
@@ -288,12 +299,18 @@ def make(
   del dataset, test
   to_size = resizing.find(resize)
   resizing.rgb(np.asarray(train.images[:1]), "inception")
-  path = files.locate("inception", weights, "GANJAX_INCEPTION", PUBLIC)
+  path = weight_files.locate("inception", weights, "GANJAX_INCEPTION", PUBLIC)
 
-  def apply(params: Any, images: jax.Array) -> Features:
+  def apply(params: Mapping[str, Any], images: jax.Array) -> Features:
     x = to_size(images.astype(jnp.float32), SIZE)
     out: Any = Inception().apply({"params": params}, (x - 128) / 128)
     return out
 
-  read = files.read(path, KIND, shapes())
-  return files.Pretrained(KIND, read, apply, {"resize": resize}, CHUNK)
+  read = weight_files.read(path, KIND, shapes())
+  return weight_files.Pretrained(
+    name=KIND,
+    weights=read,
+    apply=apply,
+    protocol={"resize": resize},
+    chunk=CHUNK,
+  )

@@ -3,8 +3,8 @@
 Parmar et al. 2022 (arXiv 2104.11222) measure by how much.
 """
 
-import functools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,12 @@ import numpy as np
 
 from ganjax import errors
 
-Resize = Callable[[jax.Array, int], jax.Array]
+# Axes of images `[N, H, W, C]`.
+HEIGHT = 1
+WIDTH = 2
+
+# `(images, size) -> images`, see `resize`.
+Resize: TypeAlias = Callable[[jax.Array, int], jax.Array]
 
 
 def resize(images: jax.Array, size: int, mode: str) -> jax.Array:
@@ -67,7 +72,7 @@ def rgb(images: np.ndarray, extractor: str) -> np.ndarray:
 
 def _tf1(images: jax.Array, size: int) -> jax.Array:
   """Takes pixel i from i * old / new, with no half a pixel and no blur."""
-  for axis in (2, 1):
+  for axis in (WIDTH, HEIGHT):
     old = images.shape[axis]
     # In float32 as in the kernel of TensorFlow: it decides which pixel is left.
     position = np.arange(size, dtype=np.float32) * np.float32(old / size)
@@ -83,31 +88,35 @@ def _tf1(images: jax.Array, size: int) -> jax.Array:
 
 
 def _half_pixel(images: jax.Array, size: int) -> jax.Array:
+  """Interpolates between the centres of pixels, with no blur."""
   shape = (images.shape[0], size, size, images.shape[3])
   return jax.image.resize(images, shape, "bilinear", antialias=False)
 
 
-def _bicubic(images: jax.Array, size: int, finish: Callable) -> jax.Array:
-  """Resizes the rows, then the columns, with `finish` after both."""
-  for axis in (2, 1):
-    shape = list(images.shape)
-    shape[axis] = size
-    images = jax.image.resize(images, shape, "cubic", antialias=True)
-    images = finish(images)
-  return images
+def _bicubic(images: jax.Array, size: int, axis: int) -> jax.Array:
+  """Resizes one axis of `[N, H, W, C]`."""
+  shape = list(images.shape)
+  shape[axis] = size
+  return jax.image.resize(images, shape, "cubic", antialias=True)
 
 
 def _clean(images: jax.Array, size: int) -> jax.Array:
+  """Resizes as Pillow does floats: bicubic, with a blur."""
   # Clipped at the end alone: Pillow lets floats overshoot in between.
-  images = _bicubic(images, size, lambda x: x)
+  for axis in (WIDTH, HEIGHT):
+    images = _bicubic(images, size, axis)
   return jnp.clip(images, 0, 255)
 
 
-# Rows first, as Pillow did when dgm-eval was published; since version 13 it
-# takes the columns of images taller than wide first and gets other levels.
-_pil = functools.partial(
-  _bicubic, finish=lambda x: jnp.clip(jnp.floor(x + 0.5), 0, 255)
-)
+def _pil(images: jax.Array, size: int) -> jax.Array:
+  """Resizes as Pillow does uint8: rounded after both axes."""
+  # Rows first, as Pillow did when dgm-eval was published; since version 13 it
+  # takes the columns of images taller than wide first and gets other levels.
+  for axis in (WIDTH, HEIGHT):
+    images = _bicubic(images, size, axis)
+    images = jnp.clip(jnp.floor(images + 0.5), 0, 255)
+  return images
+
 
 MODES: dict[str, Resize] = {
   "tf1": _tf1,

@@ -9,12 +9,14 @@ from scipy import special
 
 from ganjax import data, errors
 from ganjax.data import cache
+from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features, classifier
 
-NUM_DIGITS, CHANNELS = 10, 3
+NUM_DIGITS = 10
+CHANNELS = 3
 
 
-class Extractor:
+class StackedClassifier:
   """Three channels to `Features`: see `extractors.Extractor`.
 
   Its features are `[N, 192]`, those of the channels side by side. Its logits
@@ -22,7 +24,7 @@ class Extractor:
   largest is that of the three likeliest digits.
   """
 
-  def __init__(self, name: str, single: classifier.Extractor):
+  def __init__(self, name: str, single: classifier.TrainedClassifier):
     """Takes the name of the dataset and the classifier of one digit."""
     self.name = f"stacked:{name}"
     self.digest = hashlib.sha256(single.digest.encode()).hexdigest()[:16]
@@ -33,13 +35,18 @@ class Extractor:
   def __call__(self, images: np.ndarray) -> Features:
     """Returns the `Features` of uint8 `[N, H, W, 3]`."""
     parts = [self._single(images[..., i : i + 1]) for i in range(CHANNELS)]
-    a, b, c = (special.log_softmax(part.logits, axis=1) for part in parts)
+    logs = [special.log_softmax(part.logits, axis=1) for part in parts]
+    a, b, c = logs  # `[N, 10]` each.
+    # log p(a, b, c) = log p(a) + log p(b) + log p(c), of each triple.
     logits = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]
     features = np.concatenate([part.features for part in parts], axis=1)
     return Features(features, logits.reshape(len(images), -1))
 
 
-def make(dataset: str, train: data.Arrays, test: data.Arrays) -> Extractor:
+@extractors.register(name="stacked")
+def make(
+  dataset: str, train: data.Arrays, test: data.Arrays
+) -> StackedClassifier:
   """Returns the extractor of a dataset, kept in ganjax's cache.
 
   Args:
@@ -58,7 +65,7 @@ def fit(
   test: data.Arrays,
   cache_dir: pathlib.Path,
   name: str,
-) -> Extractor:
+) -> StackedClassifier:
   """Does what `make` does, with a classifier kept in `cache_dir`."""
   for split in (train, test):
     shape = np.shape(split.images)
@@ -68,7 +75,7 @@ def fit(
         f"as in stacked_mnist; {name} has {shape} of {split.num_classes}"
       )
   single = classifier.fit(_digits(train), _digits(test), cache_dir, name)
-  extractor = Extractor(name, single)
+  extractor = StackedClassifier(name, single)
   found = extractor(test.images).logits.argmax(axis=1)
   extractor.accuracy = float(np.mean(found == test.labels))
   return extractor

@@ -4,13 +4,12 @@
 downloaded, and nothing is unpickled.
 """
 
-import functools
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -23,9 +22,12 @@ from ganjax.data import npz
 from ganjax.evaluation import extractors
 from ganjax.evaluation.extractors import Features, resize
 
-FORMAT = 1  # Raise it when a file of today can no longer be read.
+# Raise it when a file of today can no longer be read.
+FORMAT = 1
 
-Shapes = dict[str, tuple[int, ...]]
+# Parameter -> its shape.
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+Params: TypeAlias = Mapping[str, Any]  # A tree of arrays.
 
 
 class Weights(NamedTuple):
@@ -36,7 +38,7 @@ class Weights(NamedTuple):
     digest: the SHA-256 of all of them, in hexadecimal.
   """
 
-  params: Any
+  params: Params
   digest: str
 
 
@@ -50,7 +52,7 @@ class Pretrained:
     self,
     name: str,
     weights: Weights,
-    apply: Callable[[Any, jax.Array], Features],
+    apply: Callable[[Params, jax.Array], Features],
     protocol: dict[str, Any],
     chunk: int,
   ):
@@ -74,7 +76,10 @@ class Pretrained:
   def __call__(self, images: np.ndarray) -> Features:
     """Returns the `Features` of uint8 `[N, H, W, 1 or 3]`, or raises."""
     images = resize.rgb(images, self.name)
-    apply = functools.partial(self._apply, self.params)
+
+    def apply(part: np.ndarray) -> Features:
+      return self._apply(self.params, part)
+
     return extractors.in_chunks(apply, images, self.chunk)
 
 
@@ -137,24 +142,26 @@ def read(path: pathlib.Path, kind: str, shapes: Shapes) -> Weights:
   try:
     arrays = npz.read(path)
     manifest = json.loads(str(arrays.pop("manifest")))
-    written = manifest["format"], manifest["kind"], manifest["digest"]
+    form = manifest["format"]
+    held = manifest["kind"]
+    expected = manifest["digest"]
   except Exception as error:  # On damaged bytes zipfile raises almost anything.
     raise errors.UserError(
       f"{path} is damaged, or no file of `python -m ganjax.convert` "
       f"({type(error).__name__}): convert the published weights again"
     ) from None
-  if written[:2] != (FORMAT, kind):
+  if (form, held) != (FORMAT, kind):
     raise errors.UserError(
-      f"{path} holds {written[1]!r} in format {written[0]}, not {kind!r} in "
-      f"format {FORMAT}: convert the weights that are wanted"
+      f"{path} holds {held!r} in format {form}, not {kind!r} in format "
+      f"{FORMAT}: convert the weights that are wanted"
     )
   check(arrays, shapes, str(path))
-  if digest(arrays) != written[2]:
+  if digest(arrays) != expected:
     raise errors.UserError(
       f"{path} is damaged, its parameters do not have their digest: convert "
       "the published weights again"
     )
-  return Weights(traverse_util.unflatten_dict(arrays, sep="/"), written[2])
+  return Weights(traverse_util.unflatten_dict(arrays, sep="/"), expected)
 
 
 def write(

@@ -1,31 +1,81 @@
-"""Metrics: each file `metrics/<name>.py` has a factory of its own name.
+"""Metrics: each file `metrics/<name>.py` registers a factory of its own name.
 
-`frechet() -> metric(real [N, d], fake [M, d]) -> Record`. Statistics are
-float64 on the host. Two constants stand beside the factory. `ON` says what its
-metric compares: an extractor's "features" or "logits", the "samples" as
-float64 `[N, d]`, or the "images" as they are stored. `BETTER` says of each
-value that has a direction whether "lower" or "higher" is better. Parameters
-named as in `GIVEN` are given by whoever evaluates, not by a config.
+A factory takes hyper-parameters and returns a metric:
 
-A metric of held-out images themselves names in `NEEDS` the ability of a system
-(see `System`) that it measures. It is called with what there should be and with
-what the ability makes of the images: see `NEEDS` below.
+    @metrics.register(on="samples", better={"gap": "lower"})
+    def gap(power: float = 1.0) -> metrics.Metric:
+      def metric(real, fake):  # float64 `[N, d]` and `[M, d]`.
+        real, fake = metrics.check("gap", real, fake)
+        distance = np.abs(real.mean(axis=0) - fake.mean(axis=0)).sum()
+        return metrics.Record(
+          {"gap": float(distance**power)},
+          {"num_real": len(real), "num_fake": len(fake), "power": power},
+        )
+      return metric
+
+Such a function may stand in any file. There it is named `module:attribute`,
+e.g. `my_metrics:gap` or `path/to/my_metrics.py:gap`, or `gap` once its module
+is imported.
+
+Statistics are float64 on the host. Parameters that are named as in `GIVEN` are
+given by whoever evaluates; all others are hyper-parameters, which a config
+sets.
 """
 
 import dataclasses
-import math
-import sys
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 from ganjax import errors, registry
+from ganjax.evaluation.metrics.checks import (
+  check,
+  check_finite,
+  check_images,
+  check_labels,
+)
+from ganjax.evaluation.record import Record
 
-HELPERS = ("ssim",)
+__all__ = [
+  "GIVEN",
+  "INPUTS",
+  "METRICS",
+  "NEEDS",
+  "Metric",
+  "Record",
+  "better",
+  "check",
+  "check_finite",
+  "check_images",
+  "check_labels",
+  "find",
+  "format_of",
+  "get",
+  "how",
+  "input_of",
+  "names",
+  "needs",
+  "register",
+  "spread_of",
+  "total_of",
+  "values_of",
+]
+
+METRICS = registry.Registry("metric", __name__, helpers=("checks", "ssim"))
+
+Metric: TypeAlias = Callable[..., Record]
+Factory = TypeVar("Factory", bound=Callable[..., Metric])
+
+# What a metric may compare.
+INPUTS = {
+  "features": "of an extractor, `[N, d]`",
+  "logits": "of an extractor that knows classes, `[N, K]`",
+  "samples": "float64 `[N, d]`: images flattened, or points",
+  "images": "as they are stored, `[N, H, W, C]`",
+}
 
 # What a factory may ask for beside its hyper-parameters; None where it is not
-# there. All but labels stand in the form that `ON` names.
+# there. All but labels stand in the form that `on` names.
 GIVEN = {
   "labels": "int [N], of the reals",
   "fake_labels": "int [M], of the fakes",
@@ -34,8 +84,9 @@ GIVEN = {
   "validation": "a split for choosing a hyper-parameter of the metric",
 }
 
-
-# Ability of a system -> what its outcome is compared with.
+# A metric of held-out images themselves needs an ability of the system: it is
+# called with what there should be, and with what the ability makes of the
+# images. Ability -> what there should be; of any other ability, the images.
 NEEDS = {
   "reconstruct": "the images `[N, H, W, C]`",
   "classify": "their labels `[N]`",
@@ -43,47 +94,93 @@ NEEDS = {
   "log_likelihood": "the images",
 }
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-  """A measurement: its values and how they were made, never a bare float.
 
-  Attributes:
-    values: name -> value.
-    protocol: what has to agree before two records may be compared: numbers
-      of samples, extractor, split. Strings, booleans, integers and floats.
-    flags: what makes the values doubtful, in a few words each: "rank
-      deficient", "constant".
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Declaration:
+  """What `register` says of a metric; the factory's attribute `declaration`.
+
+  Attributes: see `register`.
   """
 
-  values: dict[str, float]
-  protocol: dict[str, object]
-  flags: tuple[str, ...] = ()
-
-  def to_dict(self) -> dict[str, Any]:
-    """Returns all as JSON can hold them: infinity and NaN become strings."""
-    return {
-      "values": {name: _plain(v) for name, v in self.values.items()},
-      "protocol": {name: _plain(v) for name, v in self.protocol.items()},
-      "flags": list(self.flags),
-    }
-
-  @classmethod
-  def from_dict(cls, plain: dict[str, Any]) -> "Record":
-    """Returns what `to_dict` made plain."""
-    values: dict[str, float] = {
-      name: v if isinstance(v, (int, float)) else float(v)
-      for name, v in plain["values"].items()
-    }
-    return cls(values, dict(plain["protocol"]), tuple(plain["flags"]))
+  on: str
+  better: Mapping[str, str]
+  needs: str
+  how: tuple[str, ...]
+  formats: Mapping[str, str]
+  spreads: Mapping[str, str]
+  totals: Mapping[str, str]
 
 
-Metric = Callable[[Any, Any], Record]
+def register(
+  *,
+  on: str,
+  better: Mapping[str, str] = _NOTHING,
+  needs: str = "",
+  how: tuple[str, ...] = (),
+  formats: Mapping[str, str] = _NOTHING,
+  spreads: Mapping[str, str] = _NOTHING,
+  totals: Mapping[str, str] = _NOTHING,
+  name: str = "",
+) -> Callable[[Factory], Factory]:
+  """Registers the factory of a metric; use as a decorator.
+
+  Args:
+    on: what the metric compares, one of `INPUTS`.
+    better: value -> "lower" or "higher", for each value that has a direction.
+    needs: the ability of a system that is measured, e.g. one of `NEEDS`; ""
+      for a metric of samples.
+    how: which hyper-parameters the ability is given, too.
+    formats: value -> how a table writes it, e.g. ".1f"; by default it has
+      three digits.
+    spreads: value -> the value that is its standard deviation or error, which
+      a table writes behind it, in the same format.
+    totals: count -> the value that is its largest possible count.
+    name: in configs; that of the function if empty.
+
+  Returns:
+    A decorator that returns its function as it is, with the attribute
+    `declaration`.
+
+  Raises:
+    UserError: there is no such input or direction.
+  """
+  if on not in INPUTS:
+    raise errors.unknown("input of a metric", on, INPUTS)
+  for direction in better.values():
+    if direction not in ("lower", "higher"):
+      raise errors.unknown("direction", direction, ("lower", "higher"))
+  declaration = Declaration(
+    on=on,
+    better=better,
+    needs=needs,
+    how=how,
+    formats=formats,
+    spreads=spreads,
+    totals=totals,
+  )
+
+  def decorate(factory: Factory) -> Factory:
+    setattr(factory, "declaration", declaration)  # noqa: B010
+    return METRICS.register(factory, name=name)
+
+  return decorate
 
 
 def find(name: str) -> Callable[..., Metric]:
-  """Returns the factory of the metric `name`, or raises a `UserError`."""
-  return getattr(_module(name), name)
+  """Returns the factory of the metric `name`, or of `module:attribute`.
+
+  Raises:
+    UserError: there is no such metric, or it is not registered.
+  """
+  factory = METRICS.find(name)
+  if not isinstance(getattr(factory, "declaration", None), Declaration):
+    raise errors.UserError(
+      f"{name} does not say what it compares: decorate it, e.g. with "
+      '@metrics.register(on="features")'
+    )
+  return factory
 
 
 def get(name: str, **hyper: Any) -> Metric:
@@ -91,163 +188,59 @@ def get(name: str, **hyper: Any) -> Metric:
   return find(name)(**hyper)
 
 
+def names() -> list[str]:
+  """Returns the names of the metrics that there are."""
+  return METRICS.names()
+
+
 def input_of(name: str) -> str:
-  """Returns what `name` compares: see `ON` above."""
-  return _module(name).ON
+  """Returns what the metric `name` compares: one of `INPUTS`."""
+  return _declaration(name).on
 
 
 def needs(name: str) -> str:
   """Returns the ability that `name` measures: see `NEEDS`; "" for samples."""
-  return getattr(_module(name), "NEEDS", "")
+  return _declaration(name).needs
 
 
 def how(name: str) -> tuple[str, ...]:
   """Returns which hyper-parameters of `name` the ability is given, too."""
-  return getattr(_module(name), "HOW", ())
+  return _declaration(name).how
 
 
 def values_of(name: str) -> list[str]:
-  """Returns the values of `name` that have a direction: see `BETTER`."""
-  return list(_module(name).BETTER)
+  """Returns the values of the metric `name` that have a direction."""
+  return list(_declaration(name).better)
 
 
 def better(value: str) -> str:
   """Returns which of two `value`s is better: "lower", "higher" or ""."""
+  return _of_value("better", value)
+
+
+def format_of(value: str) -> str:
+  """Returns how a table writes a value, such as ".1f"; "" by default."""
+  return _of_value("formats", value)
+
+
+def spread_of(value: str) -> str:
+  """Returns the value that is the deviation or error of `value`, or ""."""
+  return _of_value("spreads", value)
+
+
+def total_of(value: str) -> str:
+  """Returns the value that is the largest possible count `value`, or ""."""
+  return _of_value("totals", value)
+
+
+def _declaration(name: str) -> Declaration:
+  return getattr(find(name), "declaration")  # noqa: B009
+
+
+def _of_value(attribute: str, value: str) -> str:
+  """Returns what the first metric with such a value says of it, or ""."""
   for name in names() if value else ():
-    if direction := _module(name).BETTER.get(value):
-      return direction
+    found = getattr(_declaration(name), attribute).get(value)
+    if found:
+      return found
   return ""
-
-
-def names() -> list[str]:
-  """Returns the names of the metrics that there are."""
-  return registry.module_names(sys.modules[__name__], HELPERS)
-
-
-def check(
-  metric: str, real: Any, fake: Any, min_samples: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns both samples as float64 `[N, d]` and `[M, d]`.
-
-  Args:
-    metric: its name, for the errors.
-    real: array `[N, d]`.
-    fake: array `[M, d]`.
-    min_samples: how many samples each of them needs.
-
-  Raises:
-    UserError: shapes that do not fit, too few samples, or samples that are
-      not finite, as those of a generator that diverged.
-  """
-  arrays = []
-  for kind, array in (("real", real), ("fake", fake)):
-    array = np.asarray(array, np.float64)
-    if array.ndim != 2 or array.shape[1:] != np.shape(real)[1:]:
-      raise errors.UserError(
-        f"{metric}: real {np.shape(real)} and fake {np.shape(fake)} must be "
-        "[N, d] and [M, d]"
-      )
-    if len(array) < min_samples:
-      raise errors.UserError(
-        f"{metric}: {len(array)} {kind} samples are too few, it needs at "
-        f"least {min_samples}"
-      )
-    bad = len(array) - np.isfinite(array).all(axis=1).sum()
-    if bad:
-      raise errors.UserError(
-        f"{metric}: {bad} of {len(array)} {kind} samples are not finite"
-      )
-    arrays.append(array)
-  return arrays[0], arrays[1]
-
-
-def check_finite(metric: str, what: str, array: np.ndarray) -> None:
-  """Raises a `UserError` unless each row of `array [N, ...]` is finite."""
-  finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-  if not finite.all():
-    raise errors.UserError(
-      f"{metric}: {np.sum(~finite)} of {len(array)} {what} are not finite"
-    )
-
-
-def check_labels(
-  metric: str, **given: tuple[Any, np.ndarray]
-) -> list[np.ndarray]:
-  """Returns the labels of some samples, int `[N]`, in the order given.
-
-  A factory says itself what a dataset lacks. Whether fakes have labels is known
-  when they are drawn: until then a metric is made without them.
-
-  Args:
-    metric: its name, for the errors.
-    **given: "real", "fake" or "held_out" -> labels and their samples.
-
-  Raises:
-    UserError: fakes have none, or there is not one for each sample.
-  """
-  arrays = []
-  for kind, (labels, samples) in given.items():
-    if labels is None:
-      raise errors.UserError(
-        f"{metric}: the samples have no labels, it needs those of a "
-        "conditional run"
-      )
-    arrays.append(np.asarray(labels))
-    if arrays[-1].shape != (len(samples),):
-      raise errors.UserError(
-        f"{metric}: labels {arrays[-1].shape} must be one for each of the "
-        f"{len(samples)} {kind.replace('_', '-')} samples"
-      )
-  return arrays
-
-
-def check_images(
-  metric: str, real: Any, fake: Any, min_samples: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns two sets of images `[N, H, W, C]`, `[M, H, W, C]`, or raises.
-
-  Args:
-    metric: its name, for the errors.
-    real: uint8, or floats in [0, 1].
-    fake: of the same shape of one image, and the same type.
-    min_samples: how many images each of them needs.
-
-  Raises:
-    UserError: no images, shapes or types that do not fit, too few of them, or
-      images that are not finite.
-  """
-  real, fake = np.asarray(real), np.asarray(fake)
-  if real.ndim != 4 or fake.shape[1:] != real.shape[1:]:
-    raise errors.UserError(
-      f"{metric}: real {real.shape} and fake {fake.shape} must be images "
-      "[N, H, W, C] and [M, H, W, C]"
-    )
-  if real.dtype != fake.dtype:
-    raise errors.UserError(
-      f"{metric}: real images are {real.dtype}, fake ones {fake.dtype}"
-    )
-  for kind, images in (("real", real), ("fake", fake)):
-    if len(images) < min_samples:
-      raise errors.UserError(
-        f"{metric}: {len(images)} {kind} images are too few, it needs at "
-        f"least {min_samples}"
-      )
-    if images.dtype != np.uint8:
-      bad = len(images) - np.isfinite(images).all(axis=(1, 2, 3)).sum()
-      if bad:
-        raise errors.UserError(
-          f"{metric}: {bad} of {len(images)} {kind} images are not finite"
-        )
-  return real, fake
-
-
-def _module(name: str):
-  return registry.find_module(sys.modules[__name__], name, "metric", HELPERS)
-
-
-def _plain(value: Any) -> object:
-  if isinstance(value, (np.generic, np.ndarray)):
-    value = value.tolist()
-  if isinstance(value, float) and not math.isfinite(value):
-    return str(value)
-  return value

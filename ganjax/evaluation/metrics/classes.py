@@ -7,10 +7,13 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "logits"
-BETTER = {"classes_covered": "higher", "class_kl": "lower"}
 
-
+@metrics.register(
+  on="logits",
+  better={"classes_covered": "higher", "class_kl": "lower"},
+  formats={"classes_covered": ".0f"},
+  totals={"classes_covered": "classes"},
+)
 def classes(share: float = 0.1) -> metrics.Metric:
   """Returns the class coverage, a supervised test for dropped modes.
 
@@ -42,21 +45,24 @@ def classes(share: float = 0.1) -> metrics.Metric:
 
   def metric(real: np.ndarray, fake: np.ndarray) -> metrics.Record:
     real, fake = metrics.check("classes", real, fake)
-    p, q = _counts(fake), _counts(real)
-    covered = p > 0
+    fakes = _counts(fake)
+    reals = _counts(real)
+    covered = fakes > 0
     if share:
       # Python's integers, which a long fraction does not overflow.
-      have = p.astype(object) * len(real) * part.denominator
-      need = q.astype(object) * len(fake) * part.numerator
-      covered = (q > 0) & (have >= need)
-    p, q = p[p > 0] / len(fake), q[p > 0] / len(real)
+      have = fakes.astype(object) * len(real) * part.denominator
+      need = reals.astype(object) * len(fake) * part.numerator
+      covered = (reals > 0) & (have >= need)
+    # A class without fakes adds 0 log 0 = 0 to the divergence.
+    p = fakes[fakes > 0] / len(fake)
+    q = reals[fakes > 0] / len(real)
     with np.errstate(divide="ignore"):
       kl = np.sum(p * np.log(p / q))
     return metrics.Record(
       {
         "classes_covered": int(covered.sum()),
         "classes": len(covered),
-        "class_kl": max(float(kl), 0.0),
+        "class_kl": max(float(kl), 0.0),  # Below 0 by rounding alone.
       },
       {"num_real": len(real), "num_fake": len(fake), "share": float(share)},
     )

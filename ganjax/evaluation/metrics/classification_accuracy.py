@@ -1,26 +1,33 @@
 """The accuracy on real images of a classifier that learnt from fakes."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ganjax import data, errors
 from ganjax.data import cache
 from ganjax.evaluation import metrics
 from ganjax.evaluation.extractors import classifier
 
-ON = "images"
-BETTER = {"classification_accuracy": "higher"}
 
-
+@metrics.register(
+  on="images",
+  better={"classification_accuracy": "higher"},
+  formats={
+    "classification_accuracy": ".3f",
+    "classification_accuracy_real": ".3f",
+  },
+)
 def classification_accuracy(
-  labels: Any, fake_labels: Any, held_out: Any, held_out_labels: Any
+  labels: ArrayLike | None,
+  fake_labels: ArrayLike | None,
+  held_out: np.ndarray | None,
+  held_out_labels: ArrayLike | None,
 ) -> metrics.Metric:
   """Returns the classification accuracy score of a conditional generator.
 
   A classifier learns the class of fakes and is tested on real images that it
   has not seen: Ravuri and Vinyals 2019, section 3. Theirs is a ResNet-50, this
-  one the small network of `ganjax.extractors.classifier`, so it stands beside
+  one the small network of `extractors.classifier`, so it stands beside
   the accuracy of the same network after it learnt as many reals in the same
   way: with fewer fakes than reals, from a random part of the reals.
 
@@ -64,7 +71,7 @@ def classification_accuracy(
         f"{fake_y.max()}, the dataset has {num_classes} classes"
       )
 
-    def split(images, labels):
+    def split(images: np.ndarray, labels: np.ndarray) -> data.Arrays:
       labels = np.asarray(labels, np.int32)
       return data.Arrays(_as_bytes(images), labels, num_classes)
 
@@ -96,7 +103,7 @@ def classification_accuracy(
 
 
 def _some(num_real: int, num: int) -> np.ndarray:
-  """Returns at most `num` indices of reals, in order, always the same."""
+  """Returns at most `num` indices of reals, in order, always the same ones."""
   order = np.random.RandomState(0).permutation(num_real)
   return np.sort(order[:num])
 

@@ -1,17 +1,19 @@
 """The share of held-out images that a classifier names wrongly."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "images"
-BETTER = {"test_error": "lower"}
-NEEDS = "classify"
 
-
+@metrics.register(
+  on="images",
+  better={"test_error": "lower"},
+  needs="classify",
+  formats={"test_error": ".1f"},
+  spreads={"test_error": "test_error_error"},
+)
 def classification_error() -> metrics.Metric:
   """Returns the test error of a system that classifies, in percent.
 
@@ -25,12 +27,13 @@ def classification_error() -> metrics.Metric:
       or are not finite.
   """
 
-  def metric(labels: Any, logits: np.ndarray) -> metrics.Record:
+  def metric(labels: ArrayLike | None, logits: np.ndarray) -> metrics.Record:
     if labels is None:
       raise errors.UserError(
         "classification_error: it needs a dataset with labels"
       )
-    labels, logits = np.asarray(labels), np.asarray(logits, np.float64)
+    labels = np.asarray(labels)
+    logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or labels.shape != (len(logits),) or not len(logits):
       raise errors.UserError(
         f"classification_error: labels {labels.shape} and logits "
@@ -38,6 +41,7 @@ def classification_error() -> metrics.Metric:
       )
     metrics.check_finite("classification_error", "logits", logits)
     share = float(np.mean(logits.argmax(axis=1) != labels))
+    # The standard error of a share, that of a binomial distribution.
     spread = (share * (1 - share) / len(labels)) ** 0.5
     values = dict(test_error=100 * share, test_error_error=100 * spread)
     return metrics.Record(values, dict(num_held_out=len(labels)))

@@ -6,22 +6,27 @@ from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.evaluation.metrics import pairwise_distance, ssim
 
-ON = "images"
-BETTER: dict[str, str] = {}  # As alike as the reals: noise is less alike.
 BLOCK = 10**6  # Pixels at a time.
 
 
+# No value is better than the other: fakes should be as alike as the reals, and
+# noise is less alike.
+@metrics.register(
+  on="images",
+  formats={"ms_ssim": ".3f", "ms_ssim_real": ".3f"},
+)
 def diversity(num_pairs: int = 1000) -> metrics.Metric:
   """Returns the mean MS-SSIM of random pairs, of Odena et al. 2017.
 
   Their section 4.2 draws 100 pairs within each class; here pairs are drawn
   from all images. Wang et al. 2003 compare at 5 scales with a window of 11
-  pixels and a deviation of 1.5. Smaller images have as many of the finest
-  scales as hold the window; at least two, for which below 22 pixels the window
-  and its deviation are made smaller.
+  pixels and a deviation of 1.5. Small images are compared at as many of the
+  finest scales as hold the window, and at two or more: for that the window and
+  its deviation are made smaller in images of fewer than 22 pixels a side.
 
   Args:
-    num_pairs: of how many pairs among the fakes, and as many among the reals.
+    num_pairs: how many pairs are drawn among the fakes, and as many among the
+      reals.
 
   Returns:
     `metric(real [N, H, W, C], fake [M, H, W, C])` with the values `ms_ssim`,
@@ -45,7 +50,8 @@ def diversity(num_pairs: int = 1000) -> metrics.Metric:
 
     def mean(images: np.ndarray) -> float:
       first, second = pairwise_distance.pairs(len(images), num_pairs)
-      step, total = max(1, BLOCK // images[0].size), 0.0
+      step = max(1, BLOCK // images[0].size)
+      total = 0.0
       for i in range(0, num_pairs, step):
         x, peak = ssim.planes(images[first[i : i + step]])
         y, _ = ssim.planes(images[second[i : i + step]])

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ganjax import errors
 from ganjax.evaluation import metrics
-
-ON = "features"
-BETTER = {"frechet": "lower"}
 
 # Statistics are made of so many samples at a time: 64 MiB if d is 2048.
 ROWS = 4096
@@ -38,8 +36,8 @@ class Moments:
   n: int | None
 
   @classmethod
-  def of(cls, samples: Any) -> "Moments":
-    """Returns those of samples `[N, d]`, N at least 1.
+  def of(cls, samples: ArrayLike) -> "Moments":
+    """Returns the moments of samples `[N, d]`, N at least 1.
 
     Raises:
       UserError: no samples, another shape, or samples that are not finite.
@@ -54,12 +52,12 @@ class Moments:
       total += _of_rows(samples[start : start + ROWS])
     return total
 
-  def add(self, batch: Any) -> "Moments":
-    """Returns those of all samples so far and of `batch` `[N, d]`."""
+  def add(self, batch: ArrayLike) -> "Moments":
+    """Returns the moments of all samples so far and of `batch` `[N, d]`."""
     return self + Moments.of(batch)
 
   def __add__(self, other: "Moments") -> "Moments":
-    """Returns those of the samples of both.
+    """Returns the moments of the samples of both.
 
     Raises:
       UserError: they differ in dims, or one does not know its n.
@@ -136,6 +134,10 @@ class Moments:
 Side = np.ndarray | Moments
 
 
+@metrics.register(
+  on="features",
+  better={"frechet": "lower"},
+)
 def frechet() -> Callable[[Side, Side], metrics.Record]:
   """Returns the Fréchet distance of Heusel et al. 2017, equation 6.
 
@@ -228,7 +230,8 @@ def trace_from_samples(real: np.ndarray, fake: np.ndarray) -> float:
 
 def _compact(samples: np.ndarray) -> np.ndarray:
   """Returns at most d rows with the A^T A of the centred samples `[N, d]`."""
-  mean, dims = Moments.of(samples).mean, samples.shape[1]
+  mean = Moments.of(samples).mean
+  dims = samples.shape[1]
   rows = samples[:0]
   for start in range(0, len(samples), ROWS):
     rows = np.concatenate([rows, samples[start : start + ROWS] - mean])
@@ -238,12 +241,13 @@ def _compact(samples: np.ndarray) -> np.ndarray:
 
 
 def _of_rows(samples: np.ndarray) -> Moments:
+  """Returns the moments of samples `[N, d]`, all of them at a time."""
   samples = samples.astype(np.float64)
   num = len(samples)
   bad = num - np.isfinite(samples).all(axis=1).sum()
   if bad:
     raise errors.UserError(f"moments: {bad} of {num} samples are not finite")
-  # From the first sample on, so that equal samples have a cov of exactly 0.
+  # As seen from the first sample: equal samples have a cov of exactly 0.
   centred = samples - samples[0]
   shift = centred.mean(axis=0)
   centred -= shift
@@ -251,29 +255,36 @@ def _of_rows(samples: np.ndarray) -> Moments:
   return Moments(samples[0] + shift, cov, num)
 
 
-def _check(real: Any, fake: Any) -> list[Side]:
+def _check(real: Side, fake: Side) -> list[Side]:
   """Returns both sides, arrays as float64; checks them, or raises."""
   given = (real, fake)
-  # The mean, twice, stands in for the samples of moments, which are finite.
-  sides = [
-    x.mean[None].repeat(2 if x.n is None else min(x.n, 2), axis=0)
-    if isinstance(x, Moments)
-    else x
-    for x in given
-  ]
-  one_real, one_fake = (np.shape(x)[1:] for x in sides)
+  samples = [_stand_in(x) if isinstance(x, Moments) else x for x in given]
+  one_real = np.shape(samples[0])[1:]
+  one_fake = np.shape(samples[1])[1:]
   if any(isinstance(x, Moments) for x in given) and one_real != one_fake:
     raise errors.UserError(
       f"frechet: one real sample is {one_real} and one fake {one_fake}"
     )
-  arrays = metrics.check("frechet", *sides, min_samples=2)
+  arrays = metrics.check("frechet", samples[0], samples[1], min_samples=2)
   return [
     x if isinstance(x, Moments) else array
     for x, array in zip(given, arrays, strict=True)
   ]
 
 
-def _check_moments(path: Any, mu: np.ndarray, sigma: np.ndarray) -> None:
+def _stand_in(moments: Moments) -> np.ndarray:
+  """Returns samples `[2, d]` to be checked in the place of moments.
+
+  They are the mean, twice; once if the moments are those of a single sample,
+  which is too few.
+  """
+  num = 2 if moments.n is None else min(moments.n, 2)
+  return moments.mean[None].repeat(num, axis=0)
+
+
+def _check_moments(
+  path: str | os.PathLike, mu: np.ndarray, sigma: np.ndarray
+) -> None:
   """Raises a `UserError` if they are no mean and covariance."""
   if mu.ndim != 1 or sigma.shape != 2 * mu.shape:
     raise errors.UserError(
@@ -285,8 +296,7 @@ def _check_moments(path: Any, mu: np.ndarray, sigma: np.ndarray) -> None:
     )
   if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
     raise errors.UserError(f"{path}: mu or sigma is not finite")
+  skew = np.abs(sigma - sigma.T).max(initial=0)
   # Some are written in float32, whose rounding is far below this.
-  if np.abs(sigma - sigma.T).max(initial=0) > 1e-4 * np.abs(sigma).max(
-    initial=0
-  ):
+  if skew > 1e-4 * np.abs(sigma).max(initial=0):
     raise errors.UserError(f"{path}: sigma is not symmetric")

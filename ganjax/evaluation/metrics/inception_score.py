@@ -6,26 +6,29 @@ from scipy import special
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "logits"
-BETTER = {"inception_score_mean": "higher"}
 
-
+@metrics.register(
+  on="logits",
+  better={"inception_score_mean": "higher"},
+  spreads={"inception_score_mean": "inception_score_std"},
+)
 def inception_score(splits: int = 10, seed: int = 2020) -> metrics.Metric:
   """Returns the score of Salimans et al. 2016, section 4, of the fakes.
 
-  `exp(E_x KL(p(y|x) || p(y)))`, the mean over x and p(y) taken within each of
-  some equal parts of the shuffled fakes. It lies between 1 and the number of
-  classes, is at most the number of samples in a part, and sees neither the
-  reals nor variety within a class (Barratt and Sharma 2018).
+  It is `exp(E_x KL(p(y|x) || p(y)))`. The shuffled fakes are divided into equal
+  parts, and the mean over x and the marginal p(y) are those of a part. The
+  score lies between 1 and the number of classes, is at most the number of
+  samples in a part, and sees neither the reals nor variety within a class
+  (Barratt and Sharma 2018).
 
   It may be compared with published numbers only if the logits are those of
-  the Inception network of 2015 without their biases; in those of another
-  classifier it has the same formula and another scale. Of the same logits
-  torch-fidelity 0.4.0 makes the same values, shuffled alike.
+  the Inception network of 2015 without their biases. With the logits of another
+  classifier the formula is the same and the scale is another. torch-fidelity
+  0.4.0, which shuffles alike, makes the same values of the same logits.
 
   Args:
-    splits: how many parts.
-    seed: of the shuffle.
+    splits: how many parts the fakes are divided into.
+    seed: decides how the fakes are shuffled.
 
   Returns:
     `metric(real [N, K], fake [M, K])` on logits, with the values

@@ -1,18 +1,20 @@
 """The Fréchet distance within each class."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.evaluation.metrics import frechet
 
-ON = "features"
-BETTER = {"intra_frechet": "lower", "intra_frechet_worst": "lower"}
 
-
-def intra_frechet(labels: Any, fake_labels: Any) -> metrics.Metric:
+@metrics.register(
+  on="features",
+  better={"intra_frechet": "lower", "intra_frechet_worst": "lower"},
+)
+def intra_frechet(
+  labels: ArrayLike | None, fake_labels: ArrayLike | None
+) -> metrics.Metric:
   """Returns the intra-class Fréchet distance of a conditional generator.
 
   The Fréchet distance of the reals of one class to the fakes made for it,
@@ -49,12 +51,16 @@ def intra_frechet(labels: Any, fake_labels: Any) -> metrics.Metric:
       "intra_frechet", real=(labels, real), fake=(fake_labels, fake)
     )
     _check(real_y, fake_y)
-    flags, values, counts = set(), [], []
+    distance = frechet.frechet()
+    values = []
+    counts = []
+    flags = set()
     for name in np.unique(real_y):
-      pair = real[real_y == name], fake[fake_y == name]
-      record = frechet.frechet()(*pair)
+      reals = real[real_y == name]
+      fakes = fake[fake_y == name]
+      record = distance(reals, fakes)
       values.append(record.values["frechet"])
-      counts.append([len(group) for group in pair])
+      counts.append([len(reals), len(fakes)])
       flags.update(record.flags)
     fewest_real, fewest_fake = np.min(counts, axis=0).tolist()
     return metrics.Record(

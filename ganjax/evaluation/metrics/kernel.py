@@ -5,13 +5,15 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "features"
-BETTER = {"kernel_mean": "lower"}
-
 # Rows of a kernel matrix at a time: however large the subsets, it stays small.
 ROWS = 1024
 
 
+@metrics.register(
+  on="features",
+  better={"kernel_mean": "lower"},
+  spreads={"kernel_mean": "kernel_std"},
+)
 def kernel(
   num_subsets: int = 100, subset_size: int = 1000, seed: int = 2020
 ) -> metrics.Metric:
@@ -23,14 +25,15 @@ def kernel(
   Inception network. Its expectation depends on no number of samples, is 0 for
   equal distributions, and so the value may lie below 0.
 
-  The subsets are those that torch-fidelity 0.4.0 draws if its first input is
-  the fakes and its second the reals, and so are both values. It computes in
-  the precision of the features, this in float64.
+  torch-fidelity 0.4.0 draws the same subsets and has the same values if its
+  first input is the fakes and its second the reals, but for rounding: it
+  computes in the precision of the features, and this in float64.
 
   Args:
-    num_subsets: how many subsets of each side.
-    subset_size: samples in each; all of the smaller side if that has fewer.
-    seed: of the subsets.
+    num_subsets: how many subsets are drawn of each side.
+    subset_size: how many samples a subset has; all of the smaller side if that
+      has fewer.
+    seed: decides which subsets are drawn.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the values `kernel_mean` and
@@ -95,7 +98,8 @@ def mmd2(x: np.ndarray, y: np.ndarray) -> float:
     x: float64 `[N, d]`, N at least 2.
     y: float64 `[M, d]`, M at least 2.
   """
-  n, m = len(x), len(y)
+  n = len(x)
+  m = len(y)
   within_x = (_sum(x, x) - _diagonal(x)) / (n * (n - 1))
   within_y = (_sum(y, y) - _diagonal(y)) / (m * (m - 1))
   return within_x + within_y - 2 * _sum(x, y) / (n * m)

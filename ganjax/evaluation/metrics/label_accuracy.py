@@ -1,25 +1,34 @@
 """How often a classifier sees the class that a sample was drawn for."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "logits"
-BETTER = {"label_accuracy": "higher", "label_accuracy_worst": "higher"}
 
-
+@metrics.register(
+  on="logits",
+  better={"label_accuracy": "higher", "label_accuracy_worst": "higher"},
+  formats={
+    "label_accuracy": ".3f",
+    "label_accuracy_worst": ".3f",
+    "label_accuracy_real": ".3f",
+  },
+)
 def label_accuracy(
-  labels: Any, fake_labels: Any, held_out: Any, held_out_labels: Any
+  labels: ArrayLike | None,
+  fake_labels: ArrayLike | None,
+  held_out: np.ndarray | None,
+  held_out_labels: ArrayLike | None,
 ) -> metrics.Metric:
   """Returns the accuracy of a conditional generator's labels.
 
   A classifier of real images looks at fakes, as for the "Inception accuracy" of
-  Odena et al. 2017. Here it is the one that the logits come from, so its
-  accuracy on held-out images stands beside. Variety is not seen: one good image
-  for each class is enough for 1, where `classification_accuracy` falls.
+  Odena et al. 2017. Here it is the classifier of the extractor, and its
+  accuracy on held-out images is reported, too. The metric does not see variety:
+  one good image for each class is enough for an accuracy of 1, where
+  `classification_accuracy` falls.
 
   Args:
     labels: int `[N]` in [0, K), the class of each real.

@@ -7,18 +7,25 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "images"
-BETTER = {"elbo": "higher", "importance_bound": "higher"}
-NEEDS = "log_likelihood"
-HOW = ("draws",)
 
-
+@metrics.register(
+  on="images",
+  better={"elbo": "higher", "importance_bound": "higher"},
+  needs="log_likelihood",
+  how=("draws",),
+  formats={"elbo": ".1f", "kl": ".1f", "importance_bound": ".1f"},
+  spreads={
+    "elbo": "elbo_error",
+    "kl": "kl_error",
+    "importance_bound": "importance_bound_error",
+  },
+)
 def log_likelihood(draws: int = 50) -> metrics.Metric:
   """Returns the means of a system's bounds on log p(x), in nats per image.
 
   Args:
-    draws: of z for each image, for the importance-weighted bound of Burda et
-      al. 2016.
+    draws: how many z are drawn for each image, for the importance-weighted
+      bound of Burda et al. 2016.
 
   Returns:
     `metric(images [N, ...], bounds {name: [N]})` with the mean of each bound
@@ -34,7 +41,7 @@ def log_likelihood(draws: int = 50) -> metrics.Metric:
   def metric(
     images: np.ndarray, bounds: Mapping[str, np.ndarray]
   ) -> metrics.Record:
-    values = {}
+    values: dict[str, float] = {}
     for name, nats in bounds.items():
       nats = np.asarray(nats, np.float64)
       metrics.check_finite("log_likelihood", name, nats)

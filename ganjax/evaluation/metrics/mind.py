@@ -5,13 +5,15 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "features"
-BETTER = {"mind": "lower"}
-
-# Directions at a time: of 50,000 samples their projections are 26 MB a side.
+# So many directions at a time: the projections of 50,000 samples on them take
+# 26 MB a side.
 DIRECTIONS = 64
 
 
+@metrics.register(
+  on="features",
+  better={"mind": "lower"},
+)
 def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
   """Returns the distance of Berthet et al. 2026 (arXiv 2605.06797).
 
@@ -21,13 +23,13 @@ def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
   c costs `3 |c|^2`. The estimate is biased upwards, the more the fewer
   samples: compare only equal `num_compared`.
 
-  The factor `3 d` of the squared distance is also that of torch-fidelity's
-  unreleased version, of which the defaults are. It draws the directions from
-  another generator, so values agree but for the choice of directions.
+  The factor `3 d` of the squared distance and the defaults are also those of
+  torch-fidelity's unreleased version. It draws the directions from another
+  generator, so values agree but for the choice of directions.
 
   Args:
-    num_directions: how many of them.
-    seed: of the directions, and of which samples are compared.
+    num_directions: how many directions are drawn.
+    seed: decides on the directions, and on which samples are compared.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the value `mind`, in squared units
@@ -46,18 +48,22 @@ def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
 
   def metric(real: np.ndarray, fake: np.ndarray) -> metrics.Record:
     real, fake = metrics.check("mind", real, fake, min_samples=2)
-    num, dims = min(len(real), len(fake)), real.shape[1]
+    num = min(len(real), len(fake))
+    dims = real.shape[1]
     rng = np.random.RandomState(seed)
     # Before any cut: the directions are the same for every number of samples.
     directions = rng.normal(size=(num_directions, dims))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    x, y = (
-      x if len(x) == num else x[rng.choice(len(x), num, replace=False)]
-      for x in (real, fake)
-    )
-    flags = {"constant": any((x == x[0]).all() for x in (real, fake))}
+
+    def cut(samples: np.ndarray) -> np.ndarray:
+      if len(samples) == num:
+        return samples
+      return samples[rng.choice(len(samples), num, replace=False)]
+
+    distance = sliced_wasserstein(cut(real), cut(fake), directions)
+    constant = any((x == x[0]).all() for x in (real, fake))
     return metrics.Record(
-      {"mind": 3 * dims * sliced_wasserstein(x, y, directions)},
+      {"mind": 3 * dims * distance},
       {
         "num_real": len(real),
         "num_fake": len(fake),
@@ -65,7 +71,7 @@ def mind(num_directions: int = 1000, seed: int = 2020) -> metrics.Metric:
         "num_directions": num_directions,
         "seed": seed,
       },
-      tuple(flag for flag, holds in flags.items() if holds),
+      ("constant",) if constant else (),
     )
 
   return metric

@@ -1,22 +1,24 @@
 """How many modes of the data the samples cover, and how well they hit them."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import distance
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "samples"
-BETTER = {
-  "modes_covered": "higher",
-  "high_quality": "higher",
-  "mode_kl": "lower",
-}
 
-
-def modes(labels: Any, sigmas: float = 3.0) -> metrics.Metric:
+@metrics.register(
+  on="samples",
+  better={
+    "modes_covered": "higher",
+    "high_quality": "higher",
+    "mode_kl": "lower",
+  },
+  formats={"modes_covered": ".0f", "high_quality": ".3f"},
+  totals={"modes_covered": "modes"},
+)
+def modes(labels: ArrayLike | None, sigmas: float = 3.0) -> metrics.Metric:
   """Returns the mode coverage, the test for dropped modes of toy data.
 
   A sample is of high quality if it lies within `sigmas` standard deviations
@@ -61,25 +63,27 @@ def modes(labels: Any, sigmas: float = 3.0) -> metrics.Metric:
         f"modes: labels {index.shape} must be one for each of the {len(real)} "
         "real samples"
       )
-    count = np.bincount(index)
     groups = [real[index == mode] for mode in range(len(names))]
     centres = np.stack([group.mean(axis=0) for group in groups])
     pairs = zip(groups, centres, strict=True)
     squares = [np.sum((group - centre) ** 2) for group, centre in pairs]
+    # One deviation for all modes and coordinates: `real.size` is N d.
     std = np.sqrt(np.sum(squares) / real.size)
 
     distances = distance.cdist(fake, centres)
     nearest = distances.argmin(axis=1)
     good = distances.min(axis=1) <= sigmas * std
     p = np.bincount(nearest, minlength=len(names)) / len(fake)
-    q = (count / len(real))[p > 0]
-    p = p[p > 0]
+    q = np.bincount(index) / len(real)
+    # A mode without fakes adds 0 log 0 = 0 to the divergence.
+    hit = p > 0
+    kl = float(np.sum(p[hit] * np.log(p[hit] / q[hit])))
     return metrics.Record(
       {
         "modes_covered": len(np.unique(nearest[good])),
         "modes": len(names),
         "high_quality": float(good.mean()),
-        "mode_kl": max(float(np.sum(p * np.log(p / q))), 0.0),
+        "mode_kl": max(kl, 0.0),  # Below 0 by rounding alone.
       },
       {"num_real": len(real), "num_fake": len(fake), "sigmas": float(sigmas)},
     )

@@ -5,16 +5,18 @@ import numpy as np
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "features"
-BETTER: dict[str, str] = {}  # As far apart as the reals, not farther.
 BLOCK = 10**6  # Numbers at a time.
 
 
+# No value has a direction: fakes should be as far apart as the reals are, not
+# farther.
+@metrics.register(on="features")
 def pairwise_distance(num_pairs: int = 10_000) -> metrics.Metric:
   """Returns the mean L2 distance of random pairs, a plain test for collapse.
 
   Args:
-    num_pairs: of how many pairs among the fakes, and as many among the reals.
+    num_pairs: how many pairs are drawn among the fakes, and as many among the
+      reals.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the values `pairwise_distance`, of
@@ -38,7 +40,8 @@ def pairwise_distance(num_pairs: int = 10_000) -> metrics.Metric:
         "pairwise_distance: the real samples are all the same, no distance "
         "can be compared with theirs"
       )
-    apart, apart_real = (_distance(x, num_pairs) for x in (fake, real))
+    apart = _distance(fake, num_pairs)
+    apart_real = _distance(real, num_pairs)
     return metrics.Record(
       {
         "pairwise_distance": apart,
@@ -65,13 +68,16 @@ def pairs(num: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   """
   rng = np.random.RandomState(0)
   first = rng.randint(num, size=count)
+  # An offset of 1 to num - 1, so that no sample is paired with itself.
   second = (first + 1 + rng.randint(num - 1, size=count)) % num
   return first, second
 
 
 def _distance(x: np.ndarray, num_pairs: int) -> float:
+  """Returns the mean distance of random pairs of `[N, d]`."""
   first, second = pairs(len(x), num_pairs)
-  step, total = max(1, BLOCK // x.shape[1]), 0.0
+  step = max(1, BLOCK // x.shape[1])
+  total = 0.0
   for i in range(0, num_pairs, step):
     difference = x[first[i : i + step]] - x[second[i : i + step]]
     total += np.linalg.norm(difference, axis=1).sum()

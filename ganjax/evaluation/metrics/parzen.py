@@ -1,22 +1,24 @@
 """The log-likelihood of held-out data under a Parzen window of the samples."""
 
-from typing import Any
-
 import numpy as np
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "images"
-BETTER = {"parzen": "higher"}
-SIGMAS = np.logspace(-1, 0, 10)
+SIGMAS = np.logspace(-1, 0, 10)  # The bandwidths that are tried.
 ENOUGH = 10_000  # Kernels, as in 2014: fewer give a lower likelihood.
 BLOCK = 10**7  # Distances at a time.
 
 
+@metrics.register(
+  on="images",
+  better={"parzen": "higher"},
+  formats={"parzen": ".1f"},
+  spreads={"parzen": "parzen_error"},
+)
 def parzen(
-  held_out: Any,
-  validation: Any = None,
+  held_out: np.ndarray | None,
+  validation: np.ndarray | None = None,
   num_validation: int = 1000,
 ) -> metrics.Metric:
   """Returns the Parzen window estimate of Goodfellow et al. 2014, section 5.
@@ -26,17 +28,17 @@ def parzen(
   bandwidth sigma is the one of ten, from 0.1 to 1 in equal steps of its
   logarithm, that has the best mean on validation data.
 
-  It is there to compare with the papers that report it: it rises with the
-  number of kernels, and centroids of the data score above the data (Theis et
-  al. 2016, section 3.2).
+  Use it to compare with the papers that report it, and for nothing else: it
+  rises with the number of kernels, and centroids of the data score above the
+  data (Theis et al. 2016, section 3.2).
 
   Args:
-    held_out: what is scored, `[N, H, W, C]` or points `[N, d]`; pixels are
-      uint8 or floats in [0, 1].
-    validation: what sigma is chosen by. Without it, the first tenth of
-      `held_out` is (at least one and at most `num_validation` of them), and
-      only the rest is scored.
-    num_validation: how many of `validation`, the first ones, are used.
+    held_out: the examples that are scored, images `[N, H, W, C]` or points
+      `[N, d]`; pixels are uint8 or floats in [0, 1].
+    validation: the examples by which sigma is chosen. Without them it is chosen
+      by the first tenth of `held_out` (at least one and at most
+      `num_validation` of them), and only the rest is scored.
+    num_validation: so many of `validation` are used, the first ones.
 
   Returns:
     `metric(real, fake [M, H, W, C] or [M, d])` with the values `parzen`, the
@@ -62,7 +64,8 @@ def parzen(
     test = _check("held-out", held_out, fake.shape[1:])
     if validation is None:
       num = min(max(len(test) // 10, 1), num_validation)
-      tuning, test = test[:num], test[num:]
+      tuning = test[:num]
+      test = test[num:]
     else:
       tuning = _check("validation", validation, fake.shape[1:])
       tuning = tuning[:num_validation]
@@ -117,11 +120,13 @@ def log_densities(
   scores = np.empty((len(sigmas), len(examples)))
   for start in range(0, len(examples), step):
     x = _points(examples[start : start + step])
+    # |x - s|^2 = |x|^2 + |s|^2 - 2 x . s, all of it in one array.
     gaps = x @ kernels.T
     gaps *= -2
     gaps += squares
     gaps += np.sum(x**2, axis=1, keepdims=True)
-    # Without the nearest kernel's distance every exponential would be 0.
+    # The largest term is taken out of the mean of exponentials, which would
+    # all be 0 otherwise.
     nearest = gaps.min(axis=1, keepdims=True)
     gaps -= nearest
     for i, sigma in enumerate(sigmas):
@@ -139,7 +144,10 @@ def _points(examples: np.ndarray) -> np.ndarray:
   return examples.reshape(len(examples), -1).astype(np.float64) / scale
 
 
-def _check(split: str, examples: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _check(
+  split: str, examples: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+  """Returns a split as an array, if each example has the `shape` of a fake."""
   examples = np.asarray(examples)
   if examples.shape[1:] != shape:
     raise errors.UserError(

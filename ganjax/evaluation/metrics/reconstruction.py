@@ -6,12 +6,15 @@ from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.evaluation.metrics import ssim
 
-ON = "images"
-BETTER = {"psnr": "higher", "ssim": "higher", "mse": "lower"}
-NEEDS = "reconstruct"  # fake[i] is what is left of real[i].
 BLOCK = 10**6  # Pixels at a time.
 
 
+@metrics.register(
+  on="images",
+  better={"psnr": "higher", "ssim": "higher", "mse": "lower"},
+  needs="reconstruct",
+  formats={"psnr": ".1f", "ssim": ".3f"},
+)
 def reconstruction() -> metrics.Metric:
   """Returns the usual measures of reconstruction, of pairs of images.
 
@@ -20,6 +23,8 @@ def reconstruction() -> metrics.Metric:
   window of 11 pixels with deviation 1.5, K1 = .01, K2 = .03, the mean over
   the windows within the image and over its channels. In images of fewer
   pixels to a side, the window is the largest odd one that fits.
+
+  The images are pairs: `fake[i]` is what is left of `real[i]`.
 
   Returns:
     `metric(real [N, H, W, C], fake [N, H, W, C])` with the means over pairs
@@ -42,14 +47,16 @@ def reconstruction() -> metrics.Metric:
       )
     window = ssim.window_of("reconstruction", real.shape)
     step = max(1, BLOCK // real[0].size)
-    errors_, similarities, peak = [], [], 1.0
+    squares = []
+    similarities = []
+    peak = 1.0
     for start in range(0, len(real), step):
       x, peak = ssim.planes(real[start : start + step])
       y, _ = ssim.planes(fake[start : start + step])
-      errors_.append(((x - y) ** 2).mean(axis=(1, 2, 3)))
+      squares.append(((x - y) ** 2).mean(axis=(1, 2, 3)))
       similarities.append(ssim.similarity(x, y, peak, window)[0].mean(axis=1))
-    mse = np.concatenate(errors_)
-    with np.errstate(divide="ignore"):
+    mse = np.concatenate(squares)
+    with np.errstate(divide="ignore"):  # Of identical images it is infinite.
       psnr = 10 * np.log10(peak**2 / mse)
     same = np.count_nonzero(mse == 0)
     return metrics.Record(

@@ -4,8 +4,11 @@ import numpy as np
 
 from ganjax import errors
 
-WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III.C, in pixels.
-# Wang et al. 2003, section 4: of the finest scale to that of the coarsest.
+# Wang et al. 2004, section III.C, in pixels.
+WINDOW = 11
+SIGMA = 1.5
+# Wang et al. 2003, section 4: from the weight of the finest scale to that of
+# the coarsest.
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 
 
@@ -64,13 +67,16 @@ def similarity(
   Returns:
     Two float64 `[N, C]`, each in [-1, 1].
   """
-  rows, columns = (_blur(side, window) for side in x.shape[2:])
+  rows = _blur(x.shape[2], window)
+  columns = _blur(x.shape[3], window)
 
   def mean(z: np.ndarray) -> np.ndarray:
     return rows @ z @ columns.T
 
-  c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-  mean_x, mean_y = mean(x), mean(y)
+  c1 = (0.01 * peak) ** 2
+  c2 = (0.03 * peak) ** 2
+  mean_x = mean(x)
+  mean_y = mean(y)
   variances = mean(x * x) - mean_x**2 + (mean(y * y) - mean_y**2)
   covariance = mean(x * y) - mean_x * mean_y
   structure = (2 * covariance + c2) / (variances + c2)
@@ -103,7 +109,8 @@ def multi_scale(
   product = np.ones(x.shape[:2])
   for scale, weight in enumerate(weights):
     if scale:
-      x, y = _half(x), _half(y)
+      x = _half(x)
+      y = _half(y)
     ssim, structure = similarity(x, y, peak, window)
     # The luminance is compared at the coarsest scale only.
     factor = ssim if scale == scales - 1 else structure

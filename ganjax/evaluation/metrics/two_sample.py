@@ -9,12 +9,19 @@ from scipy.spatial import distance
 from ganjax import errors
 from ganjax.evaluation import metrics
 
-ON = "features"
-# The accuracies of the nearest neighbour are best at 0.5: below it the fakes
-# are nearer to the reals than the reals are to one another.
-BETTER = {"two_sample_accuracy": "lower", "two_sample_p_value": "higher"}
 
-
+# The accuracies of the nearest neighbour have no direction, they are best at
+# 0.5: below it the fakes are nearer to the reals than the reals are to one
+# another.
+@metrics.register(
+  on="features",
+  better={"two_sample_accuracy": "lower", "two_sample_p_value": "higher"},
+  formats={
+    "two_sample_accuracy": ".3f",
+    "nn_accuracy_real": ".3f",
+    "nn_accuracy_fake": ".3f",
+  },
+)
 def two_sample(num: int = 2000, seed: int = 0) -> metrics.Metric:
   """Returns the classifier two-sample tests of real against fake.
 
@@ -29,8 +36,8 @@ def two_sample(num: int = 2000, seed: int = 0) -> metrics.Metric:
   half: the fakes are copies of reals.
 
   Args:
-    num: how many of each are used at most; as many of both.
-    seed: draws which ones, and which of them stand in the tested half.
+    num: how many reals and as many fakes are used, at most.
+    seed: decides which samples are used, and which of them are tested.
 
   Returns:
     `metric(real [N, d], fake [M, d])` with the values `two_sample_accuracy`,
@@ -62,6 +69,7 @@ def two_sample(num: int = 2000, seed: int = 0) -> metrics.Metric:
     accuracy, num_test, converged = _logistic(real, fake)
     if not converged:
       flags.append("not converged")
+    # Under N(1/2, 1 / (4 n)) the deviation of the accuracy is 1 / (2 sqrt(n)).
     deviations = (accuracy - 0.5) * 2 * np.sqrt(num_test)
     nn_real, nn_fake = _nearest(real, fake)
     values = {
@@ -84,7 +92,8 @@ def _balanced(
   """
   num = min(num, len(real), len(fake))
   rng = np.random.RandomState(seed)
-  real, fake = (x[rng.permutation(len(x))[:num]] for x in (real, fake))
+  real = real[rng.permutation(len(real))[:num]]
+  fake = fake[rng.permutation(len(fake))[:num]]
   largest = max(np.abs(real).max(), np.abs(fake).max()) or 1.0
   return real / largest, fake / largest
 

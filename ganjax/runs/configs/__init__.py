@@ -58,8 +58,8 @@ NETS = ("generator", "discriminator", "encoder", "decoder")
 OPTIMIZERS = ("g_opt", "d_opt", "opt")
 FINDERS: dict[str, Callable[[str], Callable]] = {
   "system": systems.SYSTEMS.find,
-  "dataset": lambda name: data.find(name).load,
-  "extractor": lambda name: extractors.find(name).make,
+  "dataset": data.find,
+  "extractor": extractors.find,
   "loss": losses.LOSSES.find,
   "augment": augment.AUGMENTATIONS.find,
   **{role: functools.partial(nets.find, role=role) for role in NETS},
@@ -228,7 +228,7 @@ def check_devices(config: Config, num_devices: int) -> None:
 def load_data(config: Config, split: str) -> data.Arrays:
   """Returns a split of the config's dataset, whole if it is the "test" one."""
   spec = config.dataset.to_dict()
-  arrays = data.find(spec.pop("name")).load(split, **spec)
+  arrays = data.find(spec.pop("name"))(split, **spec)
   return arrays if split == "test" else data.without(arrays, config.leave_out)
 
 

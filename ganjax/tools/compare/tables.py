@@ -97,7 +97,7 @@ def _stat(stat: Stat, value: str) -> str:
 
 def _number(number: float | None, value: str) -> str:
   # A mean of counts is no count.
-  form = table.FORMATS.get(value, "{:.3g}").replace(".0f", ".3g")
+  form = table.form(value).replace(".0f", ".3g")
   if number is not None and abs(number) >= 999.5:
     form = "{:,.0f}"
   return DASH if number is None else form.format(number)

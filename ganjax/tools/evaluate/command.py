@@ -11,7 +11,13 @@ from typing import Any
 from ganjax import data, errors
 from ganjax.data import cache
 from ganjax.evaluation import evaluator as evaluate
-from ganjax.evaluation import metrics, protocols, published, table
+from ganjax.evaluation import (
+  extractors,
+  metrics,
+  protocols,
+  published,
+  table,
+)
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.runs import scoring as sources
@@ -96,7 +102,7 @@ def _of_dataset(text: str, extractor) -> evaluate.Evaluator:
     return published.Published(pathlib.Path(text), extractor)
   spec, split = sources.dataset(text)
   name = spec.pop("name")
-  load = data.find(name).load
+  load = data.find(name)
   splits = [load("train", **spec), load("test", **spec)]
   own = split in ("train", "test")
   extra = None if own else load(split, **spec)
@@ -183,8 +189,15 @@ def specs_of(text: str, num_samples: int) -> dict[str, dict[str, Any]]:
 
 
 def named(text: str) -> tuple[str, dict[str, Any]]:
-  """Returns the name and the settings of "NAME[:KEY=VALUE[:...]]"."""
+  """Returns the name and the settings of "NAME[:KEY=VALUE[:...]]".
+
+  NAME is one of ganjax's own or `module:attribute`. Of a module, what stands
+  behind the first colon belongs to NAME if it has no "=".
+  """
   name, *settings = text.split(":")
+  own = {*metrics.names(), *extractors.names()}
+  if name not in own and settings and "=" not in settings[0]:
+    name = f"{name}:{settings.pop(0)}"
   result: dict[str, Any] = {}
   for setting in settings:
     key, equals, value = setting.partition("=")
