@@ -106,7 +106,7 @@ def test_a_share_alone_would_be_another(kind):
   assert np.abs(outputs[0] - whole[0][0][N // 2 :]).max() > 1e-3
   if "batch_stats" in stats:
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), new, whole[1])
-    assert max(jax.tree.leaves(moved["batch_stats"])) > 1e-3
+    assert max(jax.tree.leaves(moved["batch_stats"])) > 1e-4
 
 
 def test_evaluation_says_nothing_to_other_devices():

@@ -281,7 +281,7 @@ def test_packs_have_one_logit():
   images = images.astype(np.float32)
   apply = jax.jit(functools.partial(net.apply, train=False))
   judged = apply(variables, images)
-  assert judged.logits.shape == (2,) and judged.features.shape == (2, 64)
+  assert judged.logits.shape == (2,) and judged.features.shape == (2, 32)
   swapped = apply(variables, np.roll(images, 4, axis=0))
   for a, b in zip(swapped[:2], judged[:2], strict=True):
     np.testing.assert_allclose(a, b[::-1], rtol=1e-5, atol=1e-7)
