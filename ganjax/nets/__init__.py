@@ -27,7 +27,7 @@ or named by where it is: `config.generator.name="my_nets.py:MyGenerator"`, or
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import flax.linen as nn
@@ -39,6 +39,8 @@ Maker: TypeAlias = Callable[..., nn.Module]
 M = TypeVar("M", bound=Maker)
 
 ROLES = ("generator", "discriminator", "encoder")
+# What Flax gives every module, and no config sets.
+FLAX_FIELDS = {"parent", "name"}
 # Files of this package that are no networks.
 HELPERS = (
   "attention",
@@ -137,22 +139,40 @@ def get(
   maker = find(name, role)
   if not callable(maker):
     raise errors.UserError(f"net {name!r} is {maker!r}: name a Flax class")
-  signature = inspect.signature(maker)
+  parameters = inspect.signature(maker).parameters
   shape = {"image_shape": tuple(image_shape), "num_classes": num_classes}
-  known = {k: v for k, v in shape.items() if k in signature.parameters}
-  try:
-    signature.bind(**known, **fields)
-  except TypeError as error:
-    raise errors.UserError(
-      f"net {name!r} cannot be made: {error}; its fields are those of "
-      f"config.{role}"
-    ) from error
-  net = maker(**known, **fields)
+  given = {k: v for k, v in shape.items() if k in parameters}
+  given.update(fields)
+  _check_fields(name, role, given, parameters)
+  net = maker(**given)
   if not isinstance(net, nn.Module):
     raise errors.UserError(
-      f"net {name!r} makes a {type(net).__name__}: it has to be a Flax module"
+      f"net {name!r} makes an object of type {type(net).__name__}: it has to "
+      "be a Flax module"
     )
   return net
+
+
+def _check_fields(
+  name: str,
+  role: str,
+  given: Mapping[str, Any],
+  parameters: Mapping[str, inspect.Parameter],
+) -> None:
+  """Raises a `UserError` if a net cannot be made of the fields given."""
+  kinds = {p.kind for p in parameters.values()}
+  if inspect.Parameter.VAR_KEYWORD not in kinds:
+    for key in given:
+      if key not in parameters:
+        known = parameters.keys() - FLAX_FIELDS
+        raise errors.unknown(f"field of net {name!r}", key, known)
+  variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+  for key, parameter in parameters.items():
+    needed = parameter.default is inspect.Parameter.empty
+    if needed and parameter.kind not in variable and key not in given:
+      raise errors.UserError(
+        f"net {name!r} needs the field {key!r}: set config.{role}.{key}"
+      )
 
 
 def _check_role(role: str) -> str:

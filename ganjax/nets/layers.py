@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -11,17 +12,14 @@ import jax.numpy as jnp
 from ganjax import parallel, registry
 from ganjax.nets import conv
 
-ACTIVATIONS = registry.Registry("activation")
-ACTIVATIONS.update(relu=jax.nn.relu, sigmoid=jax.nn.sigmoid, tanh=jnp.tanh)
+T = TypeVar("T")
 
 
-@ACTIVATIONS.register
-def linear(x: jax.Array) -> jax.Array:
-  """Returns its input."""
+def identity(x: T) -> T:
+  """Returns its input, where a net may have something else."""
   return x
 
 
-@ACTIVATIONS.register
 def leaky_relu(x: jax.Array, slope: float = 0.2) -> jax.Array:
   """Returns x where it is positive, and `slope * x` elsewhere.
 
@@ -29,6 +27,16 @@ def leaky_relu(x: jax.Array, slope: float = 0.2) -> jax.Array:
   other ones: a net that follows them says so in a field `slope`.
   """
   return jax.nn.leaky_relu(x, slope)
+
+
+ACTIVATIONS = registry.Registry("activation")
+ACTIVATIONS.update(
+  linear=identity,
+  relu=jax.nn.relu,
+  leaky_relu=leaky_relu,
+  sigmoid=jax.nn.sigmoid,
+  tanh=jnp.tanh,
+)
 
 
 def activation(

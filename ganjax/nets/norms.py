@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ganjax import parallel
+from ganjax.nets import layers
 
 
 def batch_norm(train: bool, **fields: Any) -> nn.BatchNorm:
@@ -32,11 +33,6 @@ def batch_norm(train: bool, **fields: Any) -> nn.BatchNorm:
   )
 
 
-def unwrapped(layer: nn.Module) -> Any:
-  """Returns a layer as it is."""
-  return layer
-
-
 class ConditionalBatchNorm(nn.Module):
   """Batch norm, scaled by 1 + gamma(c) and shifted by beta(c).
 
@@ -53,7 +49,7 @@ class ConditionalBatchNorm(nn.Module):
 
   num_classes: int = 0
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-  wrap: Callable[[nn.Module], Any] = unwrapped
+  wrap: Callable[[nn.Module], Any] = layers.identity
   epsilon: float = 1e-5
 
   @nn.compact

@@ -5,14 +5,11 @@ from typing import TypeAlias
 
 import jax
 
+from ganjax.nets import layers
+
 # What maps `[N, H, W, C]` to `[N, H', W', C']`: a layer, or a function that
 # makes a new layer each time it is called.
 Map: TypeAlias = Callable[[jax.Array], jax.Array]
-
-
-def identity(x: jax.Array) -> jax.Array:
-  """Returns its input, in the place of a normalisation."""
-  return x
 
 
 def block(
@@ -21,7 +18,7 @@ def block(
   *,
   conv: Callable[[int, str], Map],
   shortcut: Callable[[int, str], Map],
-  norm: Map = identity,
+  norm: Map = layers.identity,
   resample: str = "",
   hidden: int = 0,
   first: bool = False,

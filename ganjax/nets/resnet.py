@@ -84,8 +84,8 @@ class Block(nn.Module):
 
   features: int
   resample: str = ""
-  norm: residual.Map = residual.identity
-  wrap: Callable[[nn.Module], Any] = norms.unwrapped
+  norm: residual.Map = layers.identity
+  wrap: Callable[[nn.Module], Any] = layers.identity
   first: bool = False
 
   @nn.compact
@@ -184,7 +184,7 @@ class Generator(nn.Module):
     known = {
       "batch": (by_label if self.conditional else batch, batch),
       "self_modulated": (self_modulated, self_modulated),
-      "none": (residual.identity, residual.identity),
+      "none": (layers.identity, layers.identity),
     }
     if self.norm not in known:
       raise errors.unknown("norm", self.norm, known)

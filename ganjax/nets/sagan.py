@@ -72,7 +72,7 @@ def block(
   features: int,
   kernel_init: nn.initializers.Initializer,
   *,
-  norm: residual.Map = residual.identity,
+  norm: residual.Map = layers.identity,
   resample: str = "",
   first: bool = False,
 ) -> jax.Array:

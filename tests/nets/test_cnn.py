@@ -114,7 +114,7 @@ def test_the_discriminator_layer_by_layer(pair):
   images = jax.random.normal(jax.random.key(2), (2, 16, 16, 3))
   got = jax.jit(net.apply)({"params": params}, images)
   expected = discriminator_by_hand(params, images)
-  np.testing.assert_allclose(got, expected, rtol=1e-4)
+  np.testing.assert_allclose(got.logits, expected, rtol=1e-4)
 
 
 def test_initialisation():
@@ -169,7 +169,7 @@ def test_sizes_and_mistakes():
     y, _ = abstract("generator", (size, size, 1), width=2)
     assert y.shape == (2, size, size, 1)
     y, _ = abstract("discriminator", (size, size, 1), width=2)
-    assert y.shape == (2,)
+    assert y.logits.shape == (2,)
   for role in "generator", "discriminator":
     for shape in (28, 28, 1), (16, 24, 1), (2,), (4, 4, 1):
       with pytest.raises(errors.UserError, match="multiple of 8 pixels"):

@@ -46,6 +46,7 @@ def test_published_parameter_counts(side, num_classes, fields, expected):
   shapes = {"generator": (2, side, side, 3), "discriminator": (2,)}
   for (role, shape), count in zip(shapes.items(), expected, strict=True):
     y, variables = abstract(role, side, num_classes, **fields)
+    y = y if role == "generator" else y.logits
     assert y.shape == shape and y.dtype == jnp.float32
     params: Any = jax.tree.leaves(variables["params"])
     found = sum(x.size for x in params)
@@ -175,14 +176,15 @@ def test_discriminator_at_initialisation_by_hand():
   x = depthwise.apply(basis, x)[:, 0, 0] @ params["Dense_0"]["kernel"]
   for labels in LABELS, LABELS + 1:
     expected = (x * params["Embed_0"]["embedding"][labels]).sum(-1)
-    close(apply(variables, images, labels), expected)
+    close(apply(variables, images, labels).logits, expected)
 
 
 @pytest.mark.parametrize("role", ["generator", "discriminator"])
 def test_types_and_labels(role):
   apply, variables, x = initialised(role)
   half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (variables, x))
-  assert jax.eval_shape(apply, *half, LABELS).dtype == jnp.bfloat16
+  made = jax.eval_shape(apply, *half, LABELS)
+  assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(made))
   # An unconditional net has nothing of labels that it is given.
   net = nets.get("r3gan", role, SHAPE, num_classes=10, **TINY)
   plain = jax.eval_shape(net.init, jax.random.key(0), x, LABELS)["params"]

@@ -116,7 +116,7 @@ def test_parameter_counts_by_the_tables_of_the_papers():
 @pytest.mark.parametrize("size", [8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 128])
 def test_shapes(size):
   image, _ = shapes_of("generator", size, width=2)
-  logits, _ = shapes_of("discriminator", size, width=2)
+  (logits, _, _), _ = shapes_of("discriminator", size, width=2)
   assert image.shape == (2, size, size, 3) and image.dtype == jnp.float32
   assert logits.shape == (2,) and logits.dtype == jnp.float32
 
@@ -235,7 +235,8 @@ def test_statistics_move_in_training_alone(role, fields):
   x = Z if role == "generator" else IMAGES
   step = jax.jit(functools.partial(state.forward, net, key=jax.random.key(0)))
   y, new = step(params, stats, x, LABELS)
-  assert y.dtype == jnp.float32 and np.isfinite(y).all()
+  for leaf in jax.tree.leaves(y):
+    assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
   assert new.keys() == stats.keys() and len(stats) == 1
   moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), new, stats)
   assert max(jax.tree.leaves(moved)) > 0
@@ -263,7 +264,7 @@ def test_arrays_made_inside_follow_the_inputs(role, fields):
   y, new = jax.eval_shape(
     apply, {"params": half(variables["params"]), **stats}, half(x), LABELS
   )
-  assert y.dtype == jnp.bfloat16
+  assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(y))
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(new))
 
 
@@ -276,8 +277,8 @@ def evaluate(net, variables, x, labels=LABELS) -> Any:
 def test_unconditional_nets_ignore_labels():
   for role, x in ("generator", Z), ("discriminator", IMAGES):
     net, variables = filled(role, **dict(norm="none"))
-    y = evaluate(net, variables, x)
-    np.testing.assert_array_equal(y, evaluate(net, variables, x, None))
+    given = evaluate(net, variables, x), evaluate(net, variables, x, None)
+    jax.tree.map(np.testing.assert_array_equal, *given)
 
 
 class Alone(nn.Module):
@@ -348,6 +349,7 @@ def test_gradients_reach_inputs_and_the_rows_of_labels(
   def grads(params, x):
     def loss(params, x):
       y: Any = net.apply({"params": params, **rest}, x, LABELS, train=False)
+      y = y if role == "generator" else y.logits
       return (y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)).sum()
 
     return jax.grad(loss, (0, 1))(params, x)
@@ -382,33 +384,37 @@ def test_self_modulation_by_labels_starts_without_them():
   )
 
 
-def make_sown(net):
-  """Returns `(variables, labels) -> (logits, name -> what is sown)`."""
+def make_judge(net):
+  """Returns `(variables, labels) -> Judged`, of `IMAGES`."""
   apply = jax.jit(functools.partial(net.apply, mutable=["intermediates"]))
 
   def run(variables, labels=LABELS):
-    logits, new = apply(variables, IMAGES, labels)
-    return logits, {k: v[0] for k, v in new["intermediates"].items()}
+    judged, new = apply(variables, IMAGES, labels)
+    assert not new  # Nothing is sown.
+    return judged
 
   return run
 
 
 def test_heads_by_hand():
-  """Logits are linear in the sown features; nothing is stored by `init`."""
+  """Logits are linear in the features; nothing is stored by `init`."""
   net, variables = filled("discriminator", norm="none")
   params = variables["params"]
-  logits, seen = make_sown(net)(variables)
-  features = np.asarray(seen["features"])
-  assert features.shape == (3, 2) and seen.keys() == {"features"}
+  plain = make_judge(net)(variables)
+  features = np.asarray(plain.features)
+  assert features.shape == (3, 2) and plain.class_logits is None
   head = params["Dense_0"]
-  close(logits, features @ head["kernel"][:, 0] + head["bias"])
+  close(plain.logits, features @ head["kernel"][:, 0] + head["bias"])
 
   net, made = filled("discriminator", norm="none", head="projection")
   assert made.keys() == {"params"}
   rows = np.array([[1.0, -2.0], [0.5, 3.0], [0.25, 4.0]])
   with_rows = {"params": params | {"embed": {"kernel": rows}}}
-  projected, _ = make_sown(net)(with_rows)
-  close(projected, logits + (rows[LABELS] * features).sum(-1))
+  projected = make_judge(net)(with_rows)
+  inner = (rows[LABELS] * features).sum(-1)
+  close(projected.logits, plain.logits + inner)
+  close(projected.features, features)
+  assert projected.class_logits is None
 
   net, made = filled("discriminator", norm="none", head="auxiliary")
   assert made.keys() == {"params"}
@@ -416,31 +422,32 @@ def test_heads_by_hand():
   assert classes["kernel"].shape == (2, 3)
   # Labels are for the loss: the net needs none.
   with_classes = {"params": params | {"classes": classes}}
-  same, seen = make_sown(net)(with_classes, None)
-  close(same, logits)
+  same = make_judge(net)(with_classes, None)
+  close(same.logits, plain.logits)
+  close(same.features, features)
   expected = features @ classes["kernel"] + classes["bias"]
-  close(seen["class_logits"], expected)
+  close(same.class_logits, expected)
 
   net = make("discriminator", width=1, norm="none", pooling="mean")
-  _, seen = make_sown(net)(variables)
   # The last feature map has 2x2 pixels.
-  close(4 * seen["features"], features)
+  close(4 * make_judge(net)(variables).features, features)
 
 
 def test_every_kernel_of_the_discriminator_is_normalised():
   """Also the table of the classes, by its norm as a matrix."""
   net, variables = init("discriminator", head="projection")
-  run = make_sown(net)
+  run = make_judge(net)
   is_kernel = lambda path: "kernel" in jax.tree_util.keystr(path)
   scale = lambda path, x: 5.0 * x if is_kernel(path) else x
   params = jax.tree_util.tree_map_with_path(scale, variables["params"])
-  logits, seen = run(variables)
-  close(run({**variables, "params": params})[0], logits)
+  judged = run(variables)
+  close(run({**variables, "params": params}).logits, judged.logits)
   others = np.array([1, 1, 0], np.int32)
   table = np.asarray(variables["params"]["embed"]["kernel"])
   table = table / np.linalg.svd(table, compute_uv=False)[0]
-  expected = ((table[LABELS] - table[others]) * seen["features"]).sum(-1)
-  close(logits - run(variables, others)[0], expected, rtol=1e-3)
+  difference = table[LABELS] - table[others]
+  expected = (difference * judged.features).sum(-1)
+  close(judged.logits - run(variables, others).logits, expected, rtol=1e-3)
   # Eight convolutions, two shortcuts; the head and the table.
   for skip, num_normalised in ((), 12), (("head",), 10):
     _, shapes = shapes_of(

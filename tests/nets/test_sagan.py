@@ -73,6 +73,7 @@ def compiled(name, role):
       y, new = net.apply(
         {"params": params, **stats}, x, labels, mutable=list(stats)
       )
+      y = y if role == "generator" else y.logits
       weights = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
       return (weights * y).sum(), (y, new)
 
@@ -94,6 +95,7 @@ def leaves(tree, *names):
 def count(name, role, size, **fields):
   net, x = get(name, role, size, **fields), inputs(role, size, 2, 120)
   variables, y = shapes_of(net, x, jnp.zeros(2, jnp.int32))
+  y = y if role == "generator" else y.logits
   assert y.shape == ((2, size, size, 3) if role == "generator" else (2,))
   assert y.dtype == jnp.float32
   return sum(x.size for x in jax.tree.leaves(variables["params"]))
