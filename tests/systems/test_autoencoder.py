@@ -16,6 +16,7 @@ from ganjax.data import digits
 from ganjax.objectives import optimizers
 from ganjax.runs import configs, report
 from ganjax.systems import autoencoder
+from ganjax.training import program
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -186,13 +187,13 @@ def test_devices_do_not_change_the_update():
       ema_decay=0.9,
     )
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, len(IMAGES))[None]
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    state = jax.device_get(parallel.local(state))
+    state = jax.device_get(program.local(state))
     found.append((state, jax.device_get(metrics)))
     assert largest_difference(state, first) > 1e-3
   assert largest_difference(*found) < 1e-5

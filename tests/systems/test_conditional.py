@@ -15,7 +15,7 @@ from ganjax.runs import configs, report
 from ganjax.runs import run as runs
 from ganjax.systems import autoencoder, bigan, gan, vae
 from ganjax.tools import sample
-from ganjax.training import train
+from ganjax.training import program, train
 
 SHAPE = (8, 8, 2)
 RANDOM = np.random.RandomState(0)
@@ -269,13 +269,13 @@ def test_devices_do_not_change_a_conditional_update():
     )
     assert system.conditional
     first = jax.jit(system.init)(jax.random.key(0), to_network(arrays()))
-    state, real = parallel.replicate((first, arrays()), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, real = program.replicate((first, arrays()), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, 24).reshape(1, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, real, indices, jax.random.key(1), i)
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     rows.append(jax.device_get(metrics))
     moved = functools.partial(largest_difference, first.generator.params)
     assert moved(states[-1].generator.params) > 1e-4

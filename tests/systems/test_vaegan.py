@@ -19,7 +19,7 @@ from ganjax.runs import configs
 from ganjax.runs import report as reports
 from ganjax.runs import run as runs
 from ganjax.systems import vaegan
-from ganjax.training import train
+from ganjax.training import program, train
 
 SHAPE = (8, 8, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (24, *SHAPE), np.uint8)
@@ -199,13 +199,13 @@ def test_devices_do_not_change_the_update():
     loss = dict(name="hinge", relativism="average")  # Of the whole batch.
     system = make(axis_name=parallel.AXIS, loss=loss, ema_decay=0.9)
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, len(IMAGES)).reshape(1, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    after.append(jax.device_get((parallel.local(state), metrics)))
+    after.append(jax.device_get((program.local(state), metrics)))
     for name in "encoder", "decoder", "discriminator":
       new, old = (getattr(s, name).params for s in (after[-1][0], first))
       assert largest_difference(new, old) > 1e-4, name
