@@ -14,7 +14,7 @@ import ganjax
 from ganjax import data, errors, nets, parallel
 from ganjax.data import digits
 from ganjax.objectives import optimizers
-from ganjax.runs import configs, report
+from ganjax.runs import configs
 from ganjax.systems import autoencoder
 from ganjax.training import program
 from ganjax.training.train import train
@@ -371,9 +371,8 @@ def test_a_digit_never_seen_comes_back_worst():
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_and_codes_images(tmp_path, monkeypatch):
+def test_a_run_is_resumed_and_codes_images(tmp_path):
   """Two steps and two more are four, bit for bit; then through `Run`."""
-  monkeypatch.setattr(report, "show", lambda *_: None)
 
   def run_to(num_steps, folder):
     config = configs.load("digits_autoencoder:smoke")
@@ -383,7 +382,8 @@ def test_a_run_is_resumed_and_codes_images(tmp_path, monkeypatch):
     config.system.update(corruption=0.1, masking=0.1)
     config.dataset.size = 8
     config.checkpoint.update(best="", every=1)
-    return train(config, tmp_path / folder, jax.devices()[:1])
+    one = jax.devices()[:1]
+    return train(config, tmp_path / folder, one, report=False)
 
   whole = run_to(4, "whole")
   run_to(2, "halves")

@@ -342,9 +342,8 @@ def train_smoke(workdir, num_steps):
   )
   config.evals = {}
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(report, "show", lambda *_: None)
     patch.setattr(report, "snapshot", lambda *_: None)
-    return train.train(config, workdir, jax.devices()[:1])
+    return train.train(config, workdir, jax.devices()[:1], report=False)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from trees import difference, largest_difference, scaled
 from ganjax import data, errors, nets, parallel
 from ganjax.nets import norms
 from ganjax.objectives import losses, optimizers
-from ganjax.runs import configs, report
+from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.systems import features, gan, infogan
 from ganjax.training import program, train
@@ -255,12 +255,11 @@ def run(workdir, **changes) -> Any:
   config = configs.load("digits_infogan:smoke")
   config.update_from_flattened_dict({"checkpoint.best": "", **changes})
   config.evals = {}
-  return train.train(config, workdir, jax.devices()[:1])
+  return train.train(config, workdir, jax.devices()[:1], report=False)
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_unbroken_one(tmp_path, monkeypatch):
-  monkeypatch.setattr(report, "show", lambda *_, **__: None)
+def test_a_resumed_run_is_the_unbroken_one(tmp_path):
   whole = run(tmp_path / "a", num_steps=3)
   run(tmp_path / "b", num_steps=2)
   resumed = run(tmp_path / "b", num_steps=3)

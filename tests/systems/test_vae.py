@@ -12,7 +12,7 @@ from trees import largest_difference
 import ganjax
 from ganjax import data, errors, nets, parallel
 from ganjax.objectives import optimizers
-from ganjax.runs import configs, report
+from ganjax.runs import configs
 from ganjax.systems import vae
 from ganjax.training import program
 from ganjax.training.train import train
@@ -145,9 +145,8 @@ def test_samples_of_a_trained_one():
 
 
 @pytest.mark.slow
-def test_a_run_resumes_and_speaks(tmp_path, monkeypatch):
+def test_a_run_resumes_and_speaks(tmp_path):
   """Two steps and two more are four; a loaded run has every ability."""
-  monkeypatch.setattr(report, "show", lambda *_: None)
 
   def run_to(num_steps, folder):
     config = configs.load("digits_vae:smoke")
@@ -155,7 +154,8 @@ def test_a_run_resumes_and_speaks(tmp_path, monkeypatch):
     config.evals = dict(log_likelihood=dict(every=2, num_samples=4, draws=2))
     config.system.warm_up_steps = 3
     config.checkpoint.best = ""
-    return train(config, tmp_path / folder, jax.devices()[:1])
+    one = jax.devices()[:1]
+    return train(config, tmp_path / folder, one, report=False)
 
   whole = run_to(4, "whole")
   run_to(2, "halves")

@@ -16,7 +16,6 @@ from ganjax import state as states
 from ganjax.nets import layers, norms
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
-from ganjax.runs import report as reports
 from ganjax.runs import run as runs
 from ganjax.systems import vaegan
 from ganjax.training import program, train
@@ -289,15 +288,15 @@ def test_every_loss_fits(name):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_unbroken_one(tmp_path, monkeypatch):
-  monkeypatch.setattr(reports, "show", lambda *_: None)
+def test_a_resumed_run_is_the_unbroken_one(tmp_path):
 
   def run_to(num_steps, folder) -> Any:
     config = configs.load("digits_vaegan:smoke")
     config.evals = {}
     config.update(num_steps=num_steps, log_every=1)
     config.checkpoint.best, config.dataset.size = "", 8
-    return train.train(config, tmp_path / folder, jax.devices()[:1])
+    one = jax.devices()[:1]
+    return train.train(config, tmp_path / folder, one, report=False)
 
   whole = run_to(3, "whole")
   run_to(2, "halves")
