@@ -13,7 +13,7 @@ import pytest
 import ganjax
 from ganjax import errors, main, parallel
 from ganjax.objectives import losses, measurements
-from ganjax.runs import logs, report
+from ganjax.runs import logs
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -361,9 +361,8 @@ PROVOKED = {
 
 
 @pytest.fixture
-def provoke(tmp_path, monkeypatch):
+def provoke(tmp_path):
   """Trains a tiny net on the ring; what a run ends with is left out."""
-  monkeypatch.setattr(report, "show", lambda *_: None)
 
   def run(changes, **more):
     adam = dict(name="adam", b1=0.5)
@@ -387,7 +386,7 @@ def provoke(tmp_path, monkeypatch):
       )
     )
     config.update(changes | more)
-    return train(config, tmp_path, jax.devices()[:1])
+    return train(config, tmp_path, jax.devices()[:1], report=False)
 
   return run
 
