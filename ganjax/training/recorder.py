@@ -68,7 +68,7 @@ class Speed:
   def step_done(self, done: int) -> None:
     """Begins to measure after the first step, which had to compile."""
     if self._step < 0:
-      self._restart(done)
+      self._restart(done, time.perf_counter())
 
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:
@@ -79,13 +79,15 @@ class Speed:
 
   def since_last(self, done: int) -> float:
     """Returns real images a second since the last call."""
-    seconds = time.perf_counter() - self._since - self._paused
+    now = time.perf_counter()
+    seconds = now - self._since - self._paused
     images = (done - self._step) * self.images_per_step
-    self._restart(done)
+    self._restart(done, now)
     return images / max(seconds, 1e-9)
 
-  def _restart(self, done: int) -> None:
-    self._since = time.perf_counter()
+  def _restart(self, done: int, now: float) -> None:
+    """Measures from now on, after `done` steps."""
+    self._since = now
     self._step = done
     self._paused = 0.0
 

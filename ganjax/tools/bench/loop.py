@@ -207,7 +207,8 @@ def rows(times: np.ndarray, intervals: Any, warm: int) -> list[dict[str, Any]]:
   calls = np.flatnonzero(~np.isnan(times[:, 0]))
   start, end, looked = times[calls].T
   # Many steps may be one call.
-  done, counts = calls[1:], np.diff(calls)
+  done = calls[1:]
+  counts = np.diff(calls)
   inside = (end - start)[:-1]
   loop = np.diff(start) - looked[:-1]
   after = done > warm
