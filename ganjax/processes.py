@@ -1,15 +1,15 @@
-"""Processes: one run on many machines, told apart here.
+"""Processes: one run on many machines, each with a process of its own.
 
-Every process takes every step, on its own devices and its own share of each
-batch. The first alone has the run's folder: the others are given what it read,
-so that all are alike whatever their disks hold.
+Every process makes every step, on its own devices and with its own share of
+each batch. Only the first process has the run's folder: the others are given
+what it read, so that all hold the same whatever is on their disks.
 """
 
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -21,24 +21,28 @@ from ganjax import errors
 COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 NAMES = "TPU_WORKER_HOSTNAMES"
 
+T = TypeVar("T")
+# A `jax.Device`, which JAX does not show to type checkers.
+Device: TypeAlias = Any
+
 
 def connect(
   coordinator: str = "", num_processes: int = 0, process_id: int = -1
 ) -> None:
   """Joins the other processes of a run; nothing happens where there are none.
 
-  Before anything asks JAX for its devices.
+  It has to be called before anything asks JAX for its devices.
 
   Args:
     coordinator: `HOST:PORT` of the first process; "auto" to leave all to what
-      JAX finds in the cluster's environment, as is done without being asked
-      within SLURM's `srun`, Open MPI's `mpirun` and TPU slices that name their
-      workers.
+      JAX finds in the cluster's environment. Without a coordinator "auto" is
+      taken within SLURM's `srun`, Open MPI's `mpirun` and TPU slices that name
+      their workers.
     num_processes: of the run, with a `HOST:PORT`.
     process_id: of this one, from 0, with a `HOST:PORT`.
 
   Raises:
-    UserError: numbers that do not fit, or the others do not answer.
+    UserError: the numbers do not fit, or the others do not answer.
   """
   if not coordinator and (num_processes or process_id >= 0):
     raise errors.UserError(
@@ -66,11 +70,13 @@ def connect(
     raise errors.UserError(
       f"the processes of this run do not find each other: {text}"
     ) from error
-  # Now, while all are here: later the others may wait long for the first.
+  # The processes meet now, while all are here: later the others may wait long
+  # for the first one.
   agree(None)
 
 
 def _in_cluster() -> bool:
+  """Returns whether a cluster started several processes of this program."""
   several = any(int(os.environ.get(name) or 1) > 1 for name in COUNTS)
   return several or "," in os.environ.get(NAMES, "")
 
@@ -80,51 +86,65 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
-def devices() -> list[Any]:
+def devices() -> list[Device]:
   """Returns the devices of all processes, those of the first one first."""
   return sorted(jax.devices(), key=lambda device: device.process_index)
 
 
-def own(devices: Sequence[Any]) -> list[int]:
-  """Returns at which places of `devices` those of this process are."""
+def own(devices: Sequence[Device]) -> list[int]:
+  """Returns the places among `devices` of those that are this process's."""
   index = jax.process_index()
   return [i for i, d in enumerate(devices) if d.process_index == index]
 
 
-def part(devices: Sequence[Any]) -> tuple[int, int]:
+def part(devices: Sequence[Device]) -> tuple[int, int]:
   """Returns `(index, count)`: which share of each batch is this process's."""
   indices = sorted({device.process_index for device in devices})
   return indices.index(jax.process_index()), len(indices)
 
 
 def agree(value: Any) -> Any:
-  """Returns the first process's value, made of what JSON knows."""
+  """Returns the first process's value in all processes.
+
+  Args:
+    value: of this process, made of what JSON knows.
+  """
   if jax.process_count() == 1:
     return value
+  # Arrays alone can be sent, and of one shape: the length goes first.
   text = np.frombuffer(json.dumps(value).encode(), np.uint8)
   size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
   text = np.resize(text, size)
   return json.loads(bytes(multihost_utils.broadcast_one_to_all(text)))
 
 
-def together(function: Callable[..., Any], *args: Any) -> Any:
-  """Calls a function; all processes stop if it is a user error in one of them.
+def raise_on_all(function: Callable[..., T], *args: Any) -> T:
+  """Calls a function in all processes; a user error in one is raised in all.
 
-  Else they would wait for that one. Within, none may wait for another.
+  Without it the others would wait for the one that failed. Within the function
+  no process may wait for another.
+
+  Args:
+    function: what is called.
+    *args: its arguments.
+
+  Returns:
+    What the function returned in this process.
 
   Raises:
-    UserError: that of this process, or one that says which process had one.
+    UserError: this process's own, or one that says which process had one.
   """
   if jax.process_count() == 1:
     return function(*args)
-  found = own = None
+  found: Any = None
+  own_error = None
   try:
     found = function(*args)
   except errors.UserError as error:
-    own = error
-  failed = multihost_utils.process_allgather(np.array(own is not None))
-  if own is not None:
-    raise own
+    own_error = error
+  failed = multihost_utils.process_allgather(np.array(own_error is not None))
+  if own_error is not None:
+    raise own_error
   if failed.any():
     raise errors.UserError(
       f"process {int(failed.argmax())} of this run stopped with an error"
@@ -133,7 +153,10 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def lost(error: Exception) -> str:
-  """Returns what to say of an error that another process's end is, or ""."""
+  """Returns what to say of an error that comes of another process's end.
+
+  Returns "" for an error that comes of anything else.
+  """
   several = jax.process_count() > 1
   if not (several and isinstance(error, jax.errors.JaxRuntimeError)):
     return ""
@@ -145,9 +168,9 @@ def lost(error: Exception) -> str:
 
 
 def leave(code: int) -> None:
-  """Ends this process if there are others, which it does not wait for.
+  """Ends this process at once, if the run has others.
 
-  At a usual exit JAX waits for all, and they may wait for this one.
+  At a usual exit JAX waits for all processes, and they may wait for this one.
   """
   if jax.process_count() > 1:
     sys.stdout.flush()
@@ -156,7 +179,11 @@ def leave(code: int) -> None:
 
 
 def from_first(tree: Any) -> Any:
-  """Returns the first process's arrays; the others give some of their shape."""
+  """Returns the first process's arrays in all processes.
+
+  Args:
+    tree: the arrays; in other processes any of the same shapes and types.
+  """
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)

@@ -16,9 +16,9 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ganjax import parallel
 from ganjax.evaluation.extractors import classifier
 from ganjax.runs import report
+from ganjax.training import program
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tracing allocates much that lives on; to look through it all takes a tenth.
@@ -82,7 +82,7 @@ def compile_cache():
   def open_cache(folder):
     jax.config.update("jax_compilation_cache_dir", None)
     jax.clear_caches()
-    parallel.cache_compilations(str(folder))
+    program.cache_compilations(str(folder))
 
   yield open_cache
   for name, value in before.items():

@@ -4,7 +4,7 @@ import functools
 import json
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -14,40 +14,44 @@ import numpy as np
 
 from ganjax import parallel
 from ganjax.runs import configs
-from ganjax.training import dispatch, loop
+from ganjax.training import loop, program
 
-LARGEST = 2**15  # Numbers of a kernel that gains from `vmap` on a CPU.
+# A kernel of more numbers gains nothing from `vmap` on a CPU.
+LARGEST = 2**15
 
 
-class Taker:
-  """Takes the steps that members want.
+class PopulationStepper:
+  """Makes the steps that the members of a population ask for.
 
   Attributes:
-    mapping: "vmap", one program with an axis of members, or "loop", the
-      members' own program for each, on a CPU as many at once as it has cores.
+    mapping: "vmap", one program with an axis of members, or "loop", each
+      member's own program, on a CPU as many at once as it has cores.
+    names: of the members.
   """
 
   def __init__(
     self,
     whole: configs.Config,
     named: Mapping[str, configs.Config],
-    parts: loop.Parts,
+    parts: loop.TrainingParts,
   ):
-    """Chooses how.
+    """Chooses the mapping, and makes the steps.
 
     Args:
       whole: of the step of all, in which numbers may be an "of_member".
       named: name -> config of each member.
-      parts: which the members share.
+      parts: what the members share.
     """
     self.mapping = _mapping(whole, parts)
-    self.names, self._parts = list(named), parts
-    self._state: Any = None  # Of all members, stacked.
-    self._keys: list[jax.Array] = []
+    self.names = list(named)
+    self._parts = parts
+    self._singles = self._single_steps(named)
     if self.mapping == "vmap":
-      self._step = self._make(whole, members=True)
-    self._single = self._programs(named)
-    self._running: dict[str, futures.Future] = {}
+      self._whole = self._make_step(whole, members=True)
+      self._state: Any = None  # Of all members, stacked.
+      self._keys: list[jax.Array] = []
+      self._stacked_keys: jax.Array | None = None
+    self._running: dict[str, futures.Future[loop.Answer]] = {}
     self._pool = None
     devices = parts.feed.devices
     # Collectives of several steps at once would wait for each other.
@@ -55,26 +59,37 @@ class Taker:
     if self.mapping == "loop" and alone:
       self._pool = futures.ThreadPoolExecutor(_cores())
 
-  def _make(self, config: configs.Config, members: bool = False):
-    arrays, feed = self._parts.feed.arrays, self._parts.feed
+  def _make_step(
+    self, config: configs.Config, members: bool = False
+  ) -> program.StepFunction:
+    """Returns the step of a config, of one member or of all."""
+    feed = self._parts.feed
+    arrays = feed.arrays
     system = configs.build(
       config, arrays.images.shape[1:], arrays.num_classes, parallel.AXIS
     )
-    return dispatch.make_step(
+    return program.make_step(
       system, self._parts.prepare, feed.devices, feed.streams, members
     )
 
-  def _programs(self, named: Mapping[str, configs.Config]) -> dict[str, Any]:
-    """Returns name -> step of a member by itself; other seeds share it."""
-    made, result = {}, {}
-    for name, member in named.items():
-      key = json.dumps(member.to_dict() | dict(seed=0), sort_keys=True)
-      made[key] = result[name] = made.get(key) or self._make(member)
-    return result
+  def _single_steps(
+    self, named: Mapping[str, configs.Config]
+  ) -> dict[str, program.StepFunction]:
+    """Returns name -> step of a member by itself.
 
-  def __call__(
-    self, wanted: Mapping[str, loop.Step]
-  ) -> dict[str, tuple[Any, Any]]:
+    Members that differ in their seeds alone share a step, which compiles once.
+    """
+    made: dict[str, program.StepFunction] = {}
+    steps: dict[str, program.StepFunction] = {}
+    for name, member in named.items():
+      seedless = {**member.to_dict(), "seed": 0}
+      key = json.dumps(seedless, sort_keys=True)
+      if key not in made:
+        made[key] = self._make_step(member)
+      steps[name] = made[key]
+    return steps
+
+  def __call__(self, wanted: Mapping[str, loop.Step]) -> dict[str, loop.Answer]:
     """Returns name -> `(state, metrics)` of at least one of the steps.
 
     The others are to be asked for again. Where members wait for each other,
@@ -82,71 +97,89 @@ class Taker:
     """
     if self._pool:
       return self._first_of(wanted, self._pool)
-    now = min(step.step for step in wanted.values())
-    group = {k: wanted[k] for k in self.names if k in wanted}
-    group = {k: step for k, step in group.items() if step.step == now}
+    behind = min(step.step for step in wanted.values())
+    group = {
+      name: wanted[name]
+      for name in self.names
+      if name in wanted and wanted[name].step == behind
+    }
     if self.mapping == "vmap" and len(group) == len(wanted):
-      return self._together(group)
-    return {name: self._alone(name, step) for name, step in group.items()}
+      return self._step_all(group)
+    return {name: self._step_one(name, step) for name, step in group.items()}
 
-  def _alone(self, name: str, step: loop.Step) -> tuple[Any, Any]:
-    """Takes a member's step by itself."""
-    return self._single[name](*step._replace(state=self._own(step.state)))
-
-  def _first_of(self, wanted, pool):
-    """Takes several steps at once; returns those that ended first."""
+  def _first_of(
+    self, wanted: Mapping[str, loop.Step], pool: futures.Executor
+  ) -> dict[str, loop.Answer]:
+    """Makes several steps at once; returns those that ended first."""
     running = self._running
     for name, step in wanted.items():
       if name not in running:
-        running[name] = pool.submit(self._alone, name, step)
-    done, _ = futures.wait(running.values(), None, futures.FIRST_COMPLETED)
+        running[name] = pool.submit(self._step_one, name, step)
+    done, _ = futures.wait(
+      running.values(), return_when=futures.FIRST_COMPLETED
+    )
     ended = [name for name in self.names if running.get(name) in done]
     return {name: running.pop(name).result() for name in ended}
 
-  def _stacked(self, keys: list[jax.Array]) -> jax.Array:
-    """Returns the keys as one array, made again only if one has changed."""
-    if not all(map(operator.is_, keys, self._keys)) or not self._keys:
-      self._keys, self._all_keys = keys, jnp.stack(keys)
-    return self._all_keys
+  def _step_one(self, name: str, step: loop.Step) -> loop.Answer:
+    """Makes a member's step by itself."""
+    state = step.state
+    if isinstance(state, program.Member):
+      on_host = jax.device_get(program.local(state))
+      state = program.replicate(on_host, self._parts.feed.devices)
+    step_fn = self._singles[name]
+    return step_fn(state, step.arrays, step.indices, step.key, step.step)
 
-  def _own(self, state: Any) -> Any:
-    """Returns a state for a step by itself."""
-    if not isinstance(state, parallel.Member):
-      return state
-    return parallel.replicate(
-      jax.device_get(parallel.local(state)), self._parts.feed.devices
-    )
-
-  def _together(self, wanted):
-    """Takes one step for all; the places of members that ended run idle."""
+  def _step_all(
+    self, wanted: Mapping[str, loop.Step]
+  ) -> dict[str, loop.Answer]:
+    """Makes one step for all; the places of members that ended run idle."""
     some = next(iter(wanted.values()))
+    # Any step serves for an idle place: nobody reads what comes of it.
     filled = [wanted.get(name, some) for name in self.names]
-    stacked = [getattr(step.state, "stacked", None) for step in wanted.values()]
-    if any(x is None or x is not self._state for x in stacked):
-      states = [jax.device_get(parallel.local(step.state)) for step in filled]
-      whole = jax.tree.map(lambda *x: np.stack(x), *states)
-      self._state = parallel.replicate(whole, self._parts.feed.devices)
-    indices = [step.indices for step in filled]
-    self._state, metrics = self._step(
+    if not all(self._is_current(step.state) for step in wanted.values()):
+      self._stack_states(filled)
+    self._state, metrics = self._whole(
       self._state,
       some.arrays,
-      jax.tree.map(lambda *x: np.stack(x, 2), *indices),
-      self._stacked([step.key for step in filled]),
+      # After the axes of devices and of steps, see `program.make_step`.
+      jax.tree.map(lambda *x: np.stack(x, 2), *[x.indices for x in filled]),
+      self._stack_keys([step.key for step in filled]),
       some.step,
     )
     rows = Rows(metrics)
     return {
-      name: (parallel.Member(self._state, i), Row(rows, i))
+      name: (program.Member(self._state, i), Row(rows, i))
       for i, name in enumerate(self.names)
       if name in wanted
     }
 
+  def _is_current(self, state: Any) -> bool:
+    """Returns whether a state is a part of the stacked one."""
+    return isinstance(state, program.Member) and state.stacked is self._state
 
-def _mapping(config: configs.Config, parts: loop.Parts) -> str:
-  """Returns how members take a step.
+  def _stack_states(self, steps: list[loop.Step]) -> None:
+    """Stacks the members' states anew, as after a start or a step alone."""
+    states = [jax.device_get(program.local(step.state)) for step in steps]
+    whole = jax.tree.map(lambda *x: np.stack(x), *states)
+    self._state = program.replicate(whole, self._parts.feed.devices)
+
+  def _stack_keys(self, keys: list[jax.Array]) -> jax.Array:
+    """Returns the keys as one array, made again only if one has changed."""
+    same = len(self._keys) == len(keys) and all(
+      map(operator.is_, keys, self._keys)
+    )
+    if self._stacked_keys is None or not same:
+      self._keys = keys
+      self._stacked_keys = jnp.stack(keys)
+    return self._stacked_keys
+
+
+def _mapping(config: configs.Config, parts: loop.TrainingParts) -> str:
+  """Returns how members make a step.
 
   A convolution over members is a grouped one, which is slow on a CPU; there an
-  axis of members pays for small dense nets alone, and other members take their
+  axis of members pays for small dense nets alone, and other members make their
   steps on a core each (results/population.md).
   """
   wanted = config.population.mapping
@@ -166,9 +199,9 @@ def _cores() -> int:
 
 
 class Rows:
-  """A step's metrics of all members, read from the device once."""
+  """A step's metrics of all members, read from the device at most once."""
 
-  def __init__(self, metrics: Any):
+  def __init__(self, metrics: program.Metrics):
     """Takes name -> `[members]`, on a device."""
     self._metrics = metrics
 
@@ -178,18 +211,19 @@ class Rows:
     return jax.device_get(self._metrics)
 
 
-class Row(Mapping):
-  """A member's metrics of a step: name -> number."""
+class Row(Mapping[str, Any]):
+  """A member's metrics of a step, name -> number, read when it is looked at."""
 
   def __init__(self, rows: Rows, index: int):
     """Takes those of all members and this one's place."""
-    self._rows, self._index = rows, index
+    self._rows = rows
+    self._index = index
 
   def __getitem__(self, name: str) -> Any:
     """Returns a number."""
     return self._rows.host[name][self._index]
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[str]:
     """Returns the names."""
     return iter(self._rows.host)
 

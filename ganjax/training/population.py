@@ -2,19 +2,18 @@
 
 A member is a run of its own in `workdir/seed_S`, with its own logs, samples,
 scores and checkpoints: what knows a run knows a member. Only the steps are
-taken together, as one program with an axis of members, or one after another.
+made together, as one program with an axis of members, or one after another.
 """
 
-import contextlib
 import itertools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ganjax import errors, parallel, processes
-from ganjax.data import cache
-from ganjax.runs import configs, report
+from ganjax import errors, processes
+from ganjax.runs import configs
+from ganjax.runs import report as reports
 from ganjax.runs import run as runs
 from ganjax.runs.configs import schema
 from ganjax.training import lockstep, loop, signals
@@ -31,7 +30,9 @@ def is_wanted(config: configs.Config) -> bool:
 def train(
   config: configs.Config,
   workdir: str | pathlib.Path,
-  devices: Sequence[Any] | None = None,
+  devices: Sequence[processes.Device] | None = None,
+  *,
+  report: bool = True,
 ) -> dict[str, runs.Run]:
   """Trains the members of a population, from where each of them stopped.
 
@@ -42,6 +43,8 @@ def train(
       for each choice of `population.sweep`: "g_opt.learning_rate=1e-4,1e-3".
     workdir: of the members' folders.
     devices: those of all processes by default.
+    report: whether each member's figures are drawn and its scores shown at the
+      end.
 
   Returns:
     name -> run of the members that came to their end.
@@ -51,36 +54,40 @@ def train(
     FloatingPointError, SaveError: no member came to its end; the first's.
     Interrupted: SIGTERM or SIGINT came; the states are saved.
   """
-  config, workdir = configs.resolve(config), pathlib.Path(workdir)
+  config = configs.resolve(config)
+  workdir = pathlib.Path(workdir)
   named = members(config)
-  parallel.cache_compilations(str(cache.root() / "xla"))
-  parallel.keep_memory()
-  devices = devices or processes.devices()
-  configs.check_devices(config, len(devices))
   places = {workdir / name: member for name, member in named.items()}
-  parts = processes.together(training.set_up, places, workdir, devices)
-  take = lockstep.Taker(_whole(config, named), named, parts)
-  first = processes.is_first()
-  if first:
-    print(f"{len(named)} members, {take.mapping}: {', '.join(named)}")
-  with signals.Watch() as watch, contextlib.ExitStack() as stack:
-    steps = {}
+  parts = training.set_up(places, workdir, devices)
+  stepper = lockstep.PopulationStepper(_whole(config, named), named, parts)
+  if processes.is_first():
+    print(f"{len(named)} members, {stepper.mapping}: {', '.join(named)}")
+  steps: dict[str, loop.Steps] = {}
+  with signals.Watch() as watch:
     for place, member in places.items():
-      follow = loop.follow(member, place, parts, watch, quiet=bool(steps))
-      steps[place.name] = stack.enter_context(contextlib.closing(follow))
-    found, failed = _follow(steps, take)
+      # One progress line is shown, the first member's.
+      quiet = bool(steps)
+      steps[place.name] = loop.follow(member, place, parts, watch, quiet)
+    finished, failed = loop.drive_all(steps, stepper)
   for name, error in failed.items():
     print(f"{name}: {error}", file=sys.stderr)
-    if isinstance(error, KeyboardInterrupt) or not found:
+    if isinstance(error, KeyboardInterrupt) or not finished:
       raise error
-  for run in found.values():
-    if first:
-      print(f"\n{run.workdir}")
-      report.show(run, parts.evaluator, parts.feed.arrays)
-  if first:
-    print(f"\nover all: python -m ganjax.compare {workdir}")
+  if processes.is_first():
+    if report:
+      _report(finished, parts)
+    print(f"\nover all: python -m ganjax compare {workdir}")
   processes.agree(None)  # The others wait for the first one's report.
-  return found
+  return finished
+
+
+def _report(
+  finished: Mapping[str, runs.Run], parts: loop.TrainingParts
+) -> None:
+  """Draws and scores the members that came to their end."""
+  for run in finished.values():
+    print(f"\n{run.workdir}")
+    reports.show(run, parts.evaluator, parts.feed.arrays)
 
 
 def members(config: configs.Config) -> dict[str, configs.Config]:
@@ -93,21 +100,29 @@ def members(config: configs.Config) -> dict[str, configs.Config]:
   if spec.mapping not in MAPPINGS:
     raise errors.unknown("config.population.mapping", spec.mapping, MAPPINGS)
   swept = [_swept(config, text) for text in spec.sweep]
+  paths = [path for path, _ in swept]
+  seeds = range(config.seed, config.seed + max(1, spec.seeds))
   result = {}
   for choice in itertools.product(*(values for _, values in swept)):
-    paths = [path for path, _ in swept]
-    for seed in range(config.seed, config.seed + max(1, spec.seeds)):
-      numbers = [dict(name="constant", value=x) for x in choice]
-      member = _with(config, paths, numbers)
+    numbers = dict(zip(paths, choice, strict=True))
+    constants = {
+      path: {"name": "constant", "value": number}
+      for path, number in numbers.items()
+    }
+    name = [f"{path}={number:g}" for path, number in numbers.items()]
+    for seed in seeds:
+      member = _with(config, constants)
       member.update(seed=seed, population=configs.DEFAULTS["population"])
-      pairs = zip(paths, choice, strict=True)
-      name = [f"{path}={number:g}" for path, number in pairs]
       result["_".join([*name, f"seed_{seed}"])] = configs.resolve(member)
   return result
 
 
 def _swept(config: configs.Config, text: str) -> tuple[str, list[float]]:
-  """Returns the path and the values of "g_opt.learning_rate=1e-4,1e-3"."""
+  """Returns the path and the values of "g_opt.learning_rate=1e-4,1e-3".
+
+  Raises:
+    UserError: the text has another form, or no key of the config is there.
+  """
   path, _, values = text.partition("=")
   known = schema.leaves("", config.to_dict())
   if "." + path not in known:
@@ -122,10 +137,10 @@ def _swept(config: configs.Config, text: str) -> tuple[str, list[float]]:
     ) from None
 
 
-def _with(config: configs.Config, paths, values) -> configs.Config:
-  """Returns an unlocked copy with other values at some paths."""
+def _with(config: configs.Config, values: Mapping[str, Any]) -> configs.Config:
+  """Returns an unlocked copy with other values, path -> value."""
   tree = schema.copy(config.to_dict())
-  for path, value in zip(paths, values, strict=True):
+  for path, value in values.items():
     *sections, key = path.split(".")
     node = tree
     for section in sections:
@@ -134,43 +149,14 @@ def _with(config: configs.Config, paths, values) -> configs.Config:
   return type(config)(tree)
 
 
-def _whole(config, named: Mapping[str, configs.Config]) -> configs.Config:
+def _whole(
+  config: configs.Config, named: Mapping[str, configs.Config]
+) -> configs.Config:
   """Returns the config of a step of all members, each with its own numbers."""
   trees = [schema.leaves("", member.to_dict()) for member in named.values()]
-  paths = [_swept(config, text)[0] for text in config.population.sweep]
-  tables = [
-    dict(name="of_member", values=tuple(x[f".{path}.value"] for x in trees))
-    for path in paths
-  ]
-  return configs.resolve(_with(config, paths, tables))
-
-
-def _follow(steps: Mapping[str, loop.Steps], take: lockstep.Taker):
-  """Lets all runs take their steps.
-
-  Returns:
-    name -> the run at its end, and name -> what ended it before.
-  """
-  found: dict[str, runs.Run] = {}
-  failed: dict[str, BaseException] = {}
-  wanted: dict[str, loop.Step] = {}
-
-  def send(name, answer):
-    try:
-      wanted[name] = steps[name].send(answer)
-    except StopIteration as end:
-      found[name] = end.value
-    except (FloatingPointError, errors.SaveError, signals.Interrupted) as error:
-      failed[name] = error
-
-  for name in steps:
-    send(name, None)
-  while wanted:
-    for name, answer in take(wanted).items():
-      del wanted[name]
-      send(name, answer)
-  return _in_order(steps, found), _in_order(steps, failed)
-
-
-def _in_order(names, some: Mapping[str, Any]) -> dict[str, Any]:
-  return {name: some[name] for name in names if name in some}
+  tables = {}
+  for text in config.population.sweep:
+    path, _ = _swept(config, text)
+    values = tuple(tree[f".{path}.value"] for tree in trees)
+    tables[path] = {"name": "of_member", "values": values}
+  return configs.resolve(_with(config, tables))

@@ -1,88 +1,192 @@
 """What happens between steps: logs, samples, scores and checkpoints."""
 
+import contextlib
+import dataclasses
 import functools
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from ganjax import errors, parallel, processes
-from ganjax.runs import monitor, plots, report
+from ganjax import errors, processes
+from ganjax.evaluation import evaluator as evaluate
+from ganjax.runs import checkpoint, plots, report
 from ganjax.runs import run as runs
 from ganjax.runs.log import Log
-from ganjax.training import faults, signals
+from ganjax.runs.monitor import Monitor, not_finite
+from ganjax.training import faults, program, signals
 
 
 class NoLog:
-  """In place of `Log` in a process that leaves it to another."""
+  """In place of `Log` in a process that leaves it to the first one.
 
-  def __init__(self, workdir, num_steps, images_per_step, *_):
-    """Takes what `Log` takes."""
-    self.images_per_step, self.note = images_per_step, ""
+  Attributes:
+    note: as that of `Log`; nobody sees it.
+  """
 
-  def __enter__(self):
+  def __init__(self):
+    """Opens nothing."""
+    self.note = ""
+
+  def __enter__(self) -> "NoLog":
     """Returns itself."""
     return self
 
-  def __exit__(self, *exception):
+  def __exit__(self, *exception: object) -> None:
     """Does nothing."""
 
-  def write(self, *_):
-    """Does nothing, as the others."""
+  def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Writes nothing."""
 
-  images = progress = say = warn = write
+  def images(self, step: int, tag: str, image: np.ndarray) -> None:
+    """Writes nothing."""
+
+  def progress(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Shows nothing."""
+
+  def say(self, text: str) -> None:
+    """Prints nothing."""
+
+  def warn(self, text: str) -> None:
+    """Prints nothing."""
+
+
+@dataclasses.dataclass
+class Speed:
+  """Measures how fast a run trains: compilation and pauses are left out.
+
+  Attributes:
+    images_per_step: real images that one step uses.
+  """
+
+  images_per_step: int
+  _since: float = 0.0  # When the measured time began, in seconds.
+  _step: int = -1  # After how many steps; -1 before the first one.
+  _paused: float = 0.0  # Seconds since then in which nothing was trained.
+
+  def step_done(self, done: int) -> None:
+    """Begins to measure after the first step, which had to compile."""
+    if self._step < 0:
+      self._restart(done, time.perf_counter())
+
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Does not count the time of its block."""
+    start = time.perf_counter()
+    yield
+    self._paused += time.perf_counter() - start
+
+  def since_last(self, done: int) -> float:
+    """Returns real images a second since the last call."""
+    now = time.perf_counter()
+    seconds = now - self._since - self._paused
+    images = (done - self._step) * self.images_per_step
+    self._restart(done, now)
+    return images / max(seconds, 1e-9)
+
+  def _restart(self, done: int, now: float) -> None:
+    """Measures from now on, after `done` steps."""
+    self._since = now
+    self._step = done
+    self._paused = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Due:
+  """What is to be done after a step.
+
+  Attributes:
+    log: whether a row is written.
+    samples: whether the fixed latents are drawn.
+    checkpoint: whether the state is saved.
+    evals: the metrics that are taken.
+  """
+
+  log: bool
+  samples: bool
+  checkpoint: bool
+  evals: Sequence[str] = ()
+
+  def __bool__(self) -> bool:
+    """Returns whether anything is due."""
+    return self.log or self.samples or self.checkpoint or bool(self.evals)
 
 
 class Recorder:
-  """Knows what is due after which step; a context, in which logs are open."""
+  """Does what is due after each step; a context, in which the log is open.
+
+  In a run of several processes all of them record, since all must agree on
+  what is due; but only the first one logs, draws and scores.
+  """
 
   def __init__(
     self,
     run: runs.Run,
-    batches_per_step,
-    checkpoints,
-    evaluator,
-    monitor,
+    batches_per_step: int,
+    checkpoints: checkpoint.Checkpoints | checkpoint.NoCheckpoints,
+    evaluator: evaluate.Evaluator | None,
+    monitor: Monitor,
     watch: signals.Watch,
     quiet: bool = False,
   ):
-    """Takes a `Run` at its start, and who saves, scores and watches it."""
-    # Plain dicts: a look into a ConfigDict takes longer than a small step.
-    config = run.config.to_dict()
-    self.run, self.batches_per_step = run, batches_per_step
-    self.num_steps = config["num_steps"]
-    self.checkpoints, self.evaluator = checkpoints, evaluator
-    self.monitor, self.watch = monitor, watch
-    self.retries = config["checkpoint"]["retries"]
-    # Of the steps since the last row, to know which one went wrong.
-    self.recent: list[tuple[int, Any]] = []
-    self.evals = config["evals"] if evaluator else {}
-    self.every = {name: spec["every"] for name, spec in self.evals.items()}
-    self.every["_log"] = config["log_every"]
-    self.every |= {
-      f"_{k}": config[k]["every"] for k in ("samples", "checkpoint")
-    }
-    images = batches_per_step * config["batch_size"]
-    # Of several processes, all must know what is due, and one does it.
-    self.writes = processes.is_first()
-    log = Log if self.writes else NoLog
-    self.log = log(run.workdir, self.num_steps, images, run.step, quiet)
-    # Since when, since which step, and how long of it was not training.
-    self.since, self.paused = (0.0, -1), 0.0
+    """Opens the log.
 
-  def __enter__(self):
-    """Opens the log."""
-    self.log.__enter__()
-    if self.run.step:
-      self.log.say(f"resuming at step {self.run.step}")
+    Args:
+      run: at its start.
+      batches_per_step: real batches that one step uses.
+      checkpoints: keep the states.
+      evaluator: for `config.evals`, or None where nothing is scored.
+      monitor: names the state of the game, with the rows so far.
+      watch: says when to stop.
+      quiet: whether no progress is shown.
+    """
+    # A plain dict: a look into a ConfigDict takes longer than a small step.
+    config = run.config.to_dict()
+    self._run = run
+    self._checkpoints = checkpoints
+    self._evaluator = evaluator
+    self._monitor = monitor
+    self._watch = watch
+    self._num_steps = config["num_steps"]
+    self._save_retries = config["checkpoint"]["retries"]
+    self._evals = config["evals"] if evaluator else {}
+    self._every_log = config["log_every"]
+    self._every_samples = config["samples"]["every"]
+    self._every_checkpoint = config["checkpoint"]["every"]
+    # The steps since the last look at the device, to know which one went wrong.
+    self._unread: list[tuple[int, Any]] = []
+    self._is_first = processes.is_first()
+    self._speed = Speed(batches_per_step * config["batch_size"])
+    self._log: Log | NoLog = NoLog()
+    if self._is_first:
+      self._log = Log(
+        run.workdir,
+        self._num_steps,
+        self._speed.images_per_step,
+        resume_step=run.step,
+        quiet=quiet,
+      )
+
+  def __enter__(self) -> "Recorder":
+    """Shows the log."""
+    self._log.__enter__()
+    if self._run.step:
+      self._log.say(f"resuming at step {self._run.step}")
     return self
 
-  def __exit__(self, *exception):
+  def __exit__(self, *exception: object) -> None:
     """Closes the log."""
-    self.log.__exit__(*exception)
+    self._log.__exit__(*exception)
 
-  def __call__(self, done: int, state: Any, metrics: Any) -> bool:
+  def __call__(self, done: int, state: Any, metrics: program.Metrics) -> bool:
     """Records step `done`; reads the device only where something is due.
+
+    Args:
+      done: how many steps are done.
+      state: after them, on the devices.
+      metrics: of the last one, on the devices.
 
     Returns:
       Whether the run is over, because it is at its end or by `stop_when`.
@@ -92,130 +196,174 @@ class Recorder:
       SaveError: a checkpoint could not be written, as often as allowed.
       Interrupted: a signal came; the state is saved.
     """
-    if self.since[1] < 0:  # It compiled.
-      self.since = time.perf_counter(), done
-    self.log.progress(done, metrics)
-    self.recent.append((done, metrics))
-    last = done == self.num_steps
-    due = {k for k, n in self.every.items() if last or (n and done % n == 0)}
-    stop = self.watch.stop()  # What comes later stops after the next step.
-    if stop or ("_log" in due and self.failed_to_save()):
-      due.add("_checkpoint")
+    self._speed.step_done(done)
+    self._log.progress(done, metrics)
+    self._unread.append((done, metrics))
+    over = done == self._num_steps
+    due = self._due_after(done, everything=over)
+    # A signal that comes after this look stops the run after the next step.
+    signal = self._watch.stop()
+    if signal or (due.log and self._last_save_failed()):
+      due = dataclasses.replace(due, checkpoint=True)
     if not due:
       return False
-    row, values = self.check(metrics), {}
-    row = self.row(done, row) if "_log" in due else {}
-    if row and self.monitor.stop:
-      self.log.say(f"stopping at step {done}: {self.monitor.diagnosis}")
-      due, last = {*self.every}, True
-    start = time.perf_counter()
-    state = parallel.local(state)
-    if "_samples" in due:
+    numbers = self._read(metrics)
+    row: dict[str, Any] = {}
+    if due.log:
+      row = self._row(done, numbers)
+      if self._monitor.stop:
+        self._log.say(f"stopping at step {done}: {self._monitor.diagnosis}")
+        over = True
+        due = self._due_after(done, everything=True)
+    with self._speed.pause():
+      self._do(due, done, program.local(state), row)
+    if signal:
+      text = f"stopped after step {done}; the same command resumes there"
+      raise signals.Interrupted(signal, text)
+    return over
+
+  def _due_after(self, done: int, everything: bool) -> Due:
+    """Returns what is due after `done` steps.
+
+    Args:
+      done: how many steps are done.
+      everything: whether all is due, whatever its interval, as at the end.
+    """
+
+    def is_due(every: int) -> bool:
+      return everything or (every > 0 and done % every == 0)
+
+    return Due(
+      log=is_due(self._every_log),
+      samples=is_due(self._every_samples),
+      checkpoint=is_due(self._every_checkpoint),
+      evals=[k for k, spec in self._evals.items() if is_due(spec["every"])],
+    )
+
+  def _do(self, due: Due, done: int, state: Any, row: dict[str, Any]) -> None:
+    """Draws, scores, logs and saves.
+
+    Args:
+      due: what of it.
+      done: how many steps are done.
+      state: after them, one device's copy.
+      row: what the step says of itself, for the log.
+    """
+    if due.samples:
       self.snapshot(done, state)
-    specs = {k: v for k, v in self.evals.items() if k in due}
-    if specs and self.writes:
-      draw = functools.partial(self.run.sampler, state)
-      sampler = self.run.sampler
-      scores = self.evaluator.score(
-        specs, draw, sampler.labels, sampler.abilities(state)
-      )
-      for record in scores.values():
-        values |= record.values
-    if twice := row.keys() & values.keys():  # One would hide the other.
+    values = self._scores(due.evals, state)
+    # One of them would hide the other.
+    if twice := row.keys() & values.keys():
       raise ValueError(f"a step and a metric both log {sorted(twice)}")
     if row or values:
-      self.log.write(done, row | values)
-    if "_checkpoint" in due:
-      self.save(done, state, values)
-    self.paused += time.perf_counter() - start
-    if stop:
-      text = f"stopped after step {done}; the same command resumes there"
-      raise signals.Interrupted(stop, text)
-    return last
+      self._log.write(done, {**row, **values})
+    if due.checkpoint:
+      self._save(done, state, values)
 
-  def check(self, metrics: Any) -> dict[str, Any]:
-    """Returns what the step says of itself, as numbers.
+  def _read(self, metrics: program.Metrics) -> dict[str, float]:
+    """Returns what the last step says of itself, as numbers.
 
     Raises:
-      NotFinite: they are not; of the first such step since the last look.
+      NotFinite: they are not finite; it names the first such step since the
+        last look.
     """
-    recent, self.recent = self.recent, []
-    last: dict[str, Any] = _row(metrics)
-    if not monitor.not_finite(last):
+    unread = self._unread
+    self._unread = []
+    last = _to_host(metrics)
+    if not not_finite(last):
       return last
-    step, row = next(
-      (step, row)
-      for step, row in ((step, _row(metrics)) for step, metrics in recent)
-      if monitor.not_finite(row)
-    )
-    self.log.note = "not finite"
-    self.log.write(step, row | {"diagnosis": self.log.note})
-    text = f"step {step}: {monitor.not_finite(row)}"
+    rows = ((step, _to_host(step_metrics)) for step, step_metrics in unread)
+    step, row = next(x for x in rows if not_finite(x[1]))
+    self._log.note = "not finite"
+    self._log.write(step, {**row, "diagnosis": self._log.note})
+    text = f"step {step}: {not_finite(row)}"
     raise faults.NotFinite(step, row, text)
 
-  def save(self, done: int, state: Any, values: dict[str, float]) -> None:
+  def _row(self, done: int, numbers: dict[str, float]) -> dict[str, Any]:
+    """Returns the row of the log: the step's numbers, diagnosis and speed."""
+    self._log.note = self._monitor(numbers)
+    return {
+      **numbers,
+      "diagnosis": self._log.note,
+      "images_per_sec": self._speed.since_last(done),
+    }
+
+  def _scores(self, names: Sequence[str], state: Any) -> dict[str, float]:
+    """Returns the values of metrics of a state; none in other processes."""
+    if not names or not self._is_first or self._evaluator is None:
+      return {}
+    sampler = self._run.sampler
+    scores = self._evaluator.score(
+      {name: self._evals[name] for name in names},
+      functools.partial(sampler, state),
+      sampler.labels,
+      sampler.abilities(state),
+    )
+    values: dict[str, float] = {}
+    for record in scores.values():
+      values.update(record.values)
+    return values
+
+  def _save(self, done: int, state: Any, values: dict[str, float]) -> None:
     """Saves a state; again if that fails, as often as the config allows."""
     while True:
       try:
-        return self.checkpoints.save(done, state, values)
+        return self._checkpoints.save(done, state, values)
       except errors.SaveError as error:
-        self.retry(error)
+        self._count_failed_save(error)
       except FloatingPointError as error:
         raise faults.NotFinite(done, {}, str(error)) from error
 
-  def failed_to_save(self) -> bool:
+  def _last_save_failed(self) -> bool:
     """Returns whether the last save failed, and is to be tried again."""
     try:
-      self.checkpoints.poll()
+      self._checkpoints.poll()
     except errors.SaveError as error:
-      self.retry(error)
+      self._count_failed_save(error)
       return True
     return False
 
-  def retry(self, error: errors.SaveError) -> None:
+  def _count_failed_save(self, error: errors.SaveError) -> None:
     """Counts a failed save; raises the error if there were too many."""
-    if not self.retries:
+    if not self._save_retries:
       raise error
-    self.retries -= 1
-    self.log.say(f"warning: {error}; trying again")
+    self._save_retries -= 1
+    self._log.say(f"warning: {error}; trying again")
 
-  def steps_per_dispatch(self, devices) -> int:
-    """Returns how many steps may pass between two looks at what is due."""
-    wanted = self.run.config.steps_per_dispatch
-    intervals = {k.lstrip("_"): n for k, n in self.every.items() if n}
-    for name, every in intervals.items():
-      if wanted and every % wanted:
+  def steps_per_dispatch(self, devices: Sequence[processes.Device]) -> int:
+    """Returns how many steps may pass between two looks at what is due.
+
+    Raises:
+      UserError: the config's number does not divide every interval.
+    """
+    wanted = self._run.config.steps_per_dispatch
+    every = {name: spec["every"] for name, spec in self._evals.items()}
+    every["log"] = self._every_log
+    every["samples"] = self._every_samples
+    every["checkpoint"] = self._every_checkpoint
+    intervals = {name: steps for name, steps in every.items() if steps}
+    for name, steps in intervals.items():
+      if wanted and steps % wanted:
         raise errors.UserError(
-          f"config.steps_per_dispatch={wanted} does not divide {every}, the "
+          f"config.steps_per_dispatch={wanted} does not divide {steps}, the "
           f"interval of {name!r}; set it to 0 to let ganjax choose"
         )
-    return parallel.steps_per_dispatch(wanted, [*intervals.values()], devices)
-
-  def row(self, done: int, row: dict[str, Any]) -> dict[str, Any]:
-    """Returns what the step says of itself, with diagnosis and speed."""
-    self.log.note = self.monitor(row)
-    return row | dict(diagnosis=self.log.note, images_per_sec=self.speed(done))
-
-  def speed(self, done: int) -> float:
-    """Returns real images a second of training since the last call."""
-    (before, step), now = self.since, time.perf_counter()
-    seconds = now - before - self.paused
-    self.since, self.paused = (now, done), 0.0
-    return (done - step) * self.log.images_per_step / max(seconds, 1e-9)
+    return program.steps_per_dispatch(wanted, [*intervals.values()], devices)
 
   def snapshot(self, done: int, state: Any) -> None:
-    """Draws the fixed latents."""
-    if not self.writes:
+    """Draws the fixed latents of a state after `done` steps."""
+    if not self._is_first:
       return
-    images = self.run.sampler(state, self.run.config.samples.num)
+    images = self._run.sampler(state, self._run.config.samples.num)
     try:
-      report.snapshot(self.run.workdir, done, images)
+      report.snapshot(self._run.workdir, done, images)
     except OSError as error:  # A picture is not worth a run.
-      self.log.warn(f"samples could not be written: {error}")
+      self._log.warn(f"samples could not be written: {error}")
     if images.ndim == 4:
-      self.log.images(done, "samples", plots.grid(images, 8))
+      self._log.images(done, "samples", plots.grid(images, 8))
 
 
-def _row(metrics: Any) -> dict[str, float]:
-  """Returns the scalars of a step as numbers."""
-  return {k: float(v) for k, v in jax.device_get(dict(metrics)).items()}
+def _to_host(metrics: Mapping[str, Any]) -> dict[str, float]:
+  """Returns the scalars of a step as numbers, read at once."""
+  found = jax.device_get(dict(metrics))
+  return {name: float(value) for name, value in found.items()}

@@ -24,11 +24,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Watch:
-  """Notes the first SIGTERM or SIGINT; the second one stops at once.
+  """Notes the first SIGTERM or SIGINT; a second one stops at once.
 
-  A context manager. Python gives signals to the main thread alone: elsewhere
-  it watches nothing. Where a run has several processes, a signal to one stops
-  all of them after the same step: JAX takes SIGTERM there, and tells it on.
+  A context manager. Python gives signals to the main thread alone: in another
+  thread nothing is watched. Where a run has several processes, a signal to one
+  stops all of them after the same step: JAX takes SIGTERM there, and tells the
+  others.
 
   Attributes:
     number: of the signal that came to this process, 0 for none.
@@ -36,16 +37,22 @@ class Watch:
 
   def __init__(self):
     """Watches nothing yet."""
-    self.number, self._looks, self._stops = 0, 0, False
+    self.number = 0
+    self._looks = 0  # How often JAX was asked.
+    self._stops = False  # Whether JAX has said once that the run is to stop.
+    # Signal -> whose it was before.
     self._before: dict[int, Any] = {}
     self._alone = jax.process_count() == 1
 
   def __enter__(self) -> "Watch":
     """Begins to watch."""
-    if threading.current_thread() is threading.main_thread():
-      own = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
-      for number in own:
-        self._before[number] = signal.signal(number, self._note)
+    if threading.current_thread() is not threading.main_thread():
+      return self
+    watched = [signal.SIGINT]
+    if self._alone:  # Among several processes SIGTERM is JAX's.
+      watched.append(signal.SIGTERM)
+    for number in watched:
+      self._before[number] = signal.signal(number, self._note)
     return self
 
   def stop(self) -> int:
@@ -55,7 +62,8 @@ class Watch:
     """
     if self._alone:
       return self.number
-    # JAX says so at one look alone, and members of a population look in turn.
+    # JAX says it at a single look, but members of a population look in turn:
+    # what one of them was told holds for all.
     if not self._stops:
       self._looks += 1
       self._stops = multihost_utils.reached_preemption_sync_point(self._looks)
@@ -68,11 +76,12 @@ class Watch:
     self._before = {}
 
   def _note(self, number: int, frame: FrameType | None) -> None:
+    """Handles the first signal."""
     del frame
     self.number = number
-    self.__exit__()  # The next one has its usual effect.
+    self.__exit__()  # A second signal has its usual effect.
     name = signal.Signals(number).name
     text = f"\n{name}: stopping after this step; again to stop at once\n"
     os.write(2, text.encode())  # `print` may be at work underneath.
-    if not self._alone:
+    if not self._alone:  # As a SIGTERM, which JAX takes and tells the others.
       os.kill(os.getpid(), signal.SIGTERM)

@@ -11,7 +11,7 @@ from trees import largest_difference, mix
 
 from ganjax import data, errors, main, state
 from ganjax.objectives import augment, penalties, schedules
-from ganjax.runs import configs, report
+from ganjax.runs import configs
 from ganjax.runs.configs import schema
 from ganjax.training.train import train
 
@@ -191,14 +191,14 @@ def test_a_step_equals_that_of_constants():
   assert largest_difference(early.ema.params, early.generator.params) > 0
 
 
-def test_a_resumed_run_goes_on_with_them(tmp_path, monkeypatch):
-  monkeypatch.setattr(report, "show", lambda *_: None)  # Figures take long.
+def test_a_resumed_run_goes_on_with_them(tmp_path):
   numbers = dict(ema=SCHEDULED["ema"])
   numbers["penalties"] = dict(r1=SCHEDULED["penalties"]["r1"])
 
   def run_to(num_steps, folder):
     config = resolve(**numbers, num_steps=num_steps)
-    return train(config, tmp_path / folder, jax.devices()[:1])
+    one = jax.devices()[:1]
+    return train(config, tmp_path / folder, one, report=False)
 
   whole, _ = run_to(4, "whole"), run_to(2, "halves")
   resumed = run_to(4, "halves")

@@ -14,8 +14,9 @@ import ganjax
 from ganjax import data, errors, nets, parallel
 from ganjax.data import digits
 from ganjax.objectives import optimizers
-from ganjax.runs import configs, report
+from ganjax.runs import configs
 from ganjax.systems import autoencoder
+from ganjax.training import program
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -187,13 +188,13 @@ def test_devices_do_not_change_the_update():
       ema_decay=0.9,
     )
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, len(IMAGES))[None]
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    state = jax.device_get(parallel.local(state))
+    state = jax.device_get(program.local(state))
     found.append((state, jax.device_get(metrics)))
     assert largest_difference(state, first) > 1e-3
   assert largest_difference(*found) < 1e-5
@@ -373,9 +374,8 @@ def test_a_digit_never_seen_comes_back_worst():
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_and_codes_images(tmp_path, monkeypatch):
+def test_a_run_is_resumed_and_codes_images(tmp_path):
   """Two steps and two more are four, bit for bit; then through `Run`."""
-  monkeypatch.setattr(report, "show", lambda *_: None)
 
   def run_to(num_steps, folder):
     config = configs.load("digits_autoencoder:smoke")
@@ -385,7 +385,8 @@ def test_a_run_is_resumed_and_codes_images(tmp_path, monkeypatch):
     config.system.update(corruption=0.1, masking=0.1)
     config.dataset.size = 8
     config.checkpoint.update(best="", every=1)
-    return train(config, tmp_path / folder, jax.devices()[:1])
+    one = jax.devices()[:1]
+    return train(config, tmp_path / folder, one, report=False)
 
   whole = run_to(4, "whole")
   run_to(2, "halves")

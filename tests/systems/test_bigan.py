@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from trees import largest_difference
 
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.systems import bigan
 from ganjax.systems.bigan import BiGAN
-from ganjax.training import train
+from ganjax.training import program, train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -189,13 +189,13 @@ def test_devices_do_not_change_the_update(options):
     devices = jax.devices()[:num_devices]
     system = make(ema_decay=0.9, **options)
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, len(IMAGES))
-      indices = parallel.shard(indices.reshape(1, 8), num_devices)
+      indices = program.shard(indices.reshape(1, 8), num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     rows.append(jax.device_get(metrics))
     assert (
       largest_difference(states[-1].nets["encoder"], first.nets["encoder"])

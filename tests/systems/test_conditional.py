@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from trees import largest_difference
 
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs, report
@@ -19,7 +19,7 @@ from ganjax.systems.bigan import BiGAN
 from ganjax.systems.gan import GAN
 from ganjax.systems.vae import VAE
 from ganjax.tools import sample
-from ganjax.training import train
+from ganjax.training import program, train
 
 SHAPE = (8, 8, 2)
 RANDOM = np.random.RandomState(0)
@@ -272,13 +272,13 @@ def test_devices_do_not_change_a_conditional_update():
     )
     assert system.conditional
     first = jax.jit(system.init)(jax.random.key(0), to_network(arrays()))
-    state, real = parallel.replicate((first, arrays()), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, real = program.replicate((first, arrays()), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, 24).reshape(1, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, real, indices, jax.random.key(1), i)
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     rows.append(jax.device_get(metrics))
     moved = functools.partial(largest_difference, first.generator.params)
     assert moved(states[-1].generator.params) > 1e-4
@@ -347,9 +347,8 @@ def train_smoke(workdir, num_steps):
   )
   config.evals = {}
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(report, "show", lambda *_: None)
     patch.setattr(report, "snapshot", lambda *_: None)
-    return train.train(config, workdir, jax.devices()[:1])
+    return train.train(config, workdir, jax.devices()[:1], report=False)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from trees import largest_difference
 
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers, penalties
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.systems.f_anogan import FAnoGAN
 from ganjax.systems.gan import GAN
-from ganjax.training import train
+from ganjax.training import program, train
 
 SHAPE = (16, 16, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (40, *SHAPE), np.uint8)
@@ -225,13 +225,13 @@ def test_devices_do_not_change_the_update():
     devices = jax.devices()[:num_devices]
     system = make()
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 16, 16, len(IMAGES)).reshape(2, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     moved = [x.nets["encoder"].params for x in (states[-1], first)]
     assert largest_difference(*moved) > 1e-3
     rows.append(jax.device_get(metrics))

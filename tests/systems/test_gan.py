@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from trees import largest_difference, mix
 
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.objectives import augment, latents, losses, optimizers, penalties
 from ganjax.systems.gan import GAN
+from ganjax.training import program
 
 SHAPE = (16, 16, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (40, *SHAPE), np.uint8)
@@ -94,14 +95,14 @@ def test_devices_do_not_change_the_update(net, num_d_steps, options):
     k = system.batches_per_step
     arrays = data.Arrays(IMAGES)
     first = start(system)
-    state, arrays = parallel.replicate((first, arrays), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, arrays), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(3):
       indices = data.batch_indices(0, i * 8 * k, 8 * k, len(IMAGES))
-      indices = parallel.shard(indices.reshape(k, 8), num_devices)
+      indices = program.shard(indices.reshape(k, 8), num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
     assert np.isfinite(metrics["d_loss"])
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     assert largest_difference(states[-1], first) > 1e-3
   assert largest_difference(states[0], states[1]) < 1e-5
   assert largest_difference(states[0], states[2]) < 1e-5
@@ -109,7 +110,7 @@ def test_devices_do_not_change_the_update(net, num_d_steps, options):
 
 def test_one_mapped_device_equals_plain_jit():
   system = make("dcgan")
-  step = parallel.map_step(system.train_step, to_network, jax.devices()[:1])
+  step = program.map_step(system.train_step, to_network, jax.devices()[:1])
   indices = np.arange(8, dtype=np.int32)[None, None]
   got, _ = step(
     start(system), data.Arrays(IMAGES), indices, jax.random.key(1), 5
@@ -204,10 +205,10 @@ def test_the_step_compiles_once():
   """What comes out of a step goes in again without a second compilation."""
   system = make("mlp", ema_decay=0.9)
   devices = jax.devices()[:1]
-  state, arrays = parallel.replicate(
+  state, arrays = program.replicate(
     (start(system), data.Arrays(IMAGES)), devices
   )
-  step = parallel.map_step(system.train_step, to_network, devices)
+  step = program.map_step(system.train_step, to_network, devices)
   indices = np.arange(8, dtype=np.int32)[None, None]
   state, _ = step(state, arrays, indices, jax.random.key(1), 0)
   compiled = []

@@ -18,7 +18,7 @@ from ganjax.runs import configs, report
 from ganjax.runs import run as runs
 from ganjax.systems import infogan
 from ganjax.systems.gan import GAN
-from ganjax.training import train
+from ganjax.training import program, train
 
 SIZES = 4, 3, 2  # Of noise, category and codes.
 POINTS = np.random.RandomState(0).normal(size=(40, 2)).astype(np.float32)
@@ -259,13 +259,13 @@ def test_devices_do_not_change_the_update():
     devices = jax.devices()[:num_devices]
     first = start(system)
     given = first, data.Arrays(jnp.asarray(POINTS))
-    state, arrays = parallel.replicate(given, devices)
-    step = parallel.map_step(system.train_step, lambda x: x, devices)
+    state, arrays = program.replicate(given, devices)
+    step = program.map_step(system.train_step, lambda x: x, devices)
     for i in range(3):
       indices = data.batch_indices(0, i * 8, 8, len(POINTS))
-      indices = parallel.shard(indices.reshape(1, 8), num_devices)
+      indices = program.shard(indices.reshape(1, 8), num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     rows.append(jax.device_get(metrics))
     moved = states[-1].discriminator.params, first.discriminator.params
     q = [params["recognition"] for params in moved]

@@ -10,13 +10,13 @@ import pytest
 from trees import largest_difference
 
 import ganjax
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.systems.inpainting import Inpainting
 from ganjax.systems.masks import MASKS
-from ganjax.training import train
+from ganjax.training import program, train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -184,13 +184,13 @@ def test_devices_do_not_change_the_update():
     system = make(ema_decay=0.9, d_steps_per_g_step=2, loss=loss)
     k, first = system.batches_per_step, start(system)
     assert k == 2
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8 * k, 8 * k, len(IMAGES))
-      indices = parallel.shard(indices.reshape(k, 8), num_devices)
+      indices = program.shard(indices.reshape(k, 8), num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    found.append(jax.device_get((parallel.local(state), metrics)))
+    found.append(jax.device_get((program.local(state), metrics)))
     assert found[-1][0].step == 2
     for name in system.networks:
       moved = found[-1][0].nets[name], first.nets[name]

@@ -18,6 +18,7 @@ from ganjax.runs import run as runs
 from ganjax.systems import logan, top_k
 from ganjax.systems.gan import GAN
 from ganjax.systems.logan import LatentStep
+from ganjax.training import program
 
 LOGITS = jnp.array([1.0, -2.0, 3.0, 0.0])
 REAL = jnp.array([0.5, 2.0, -1.0, 4.0])
@@ -256,13 +257,13 @@ def test_devices_do_not_change_the_update():
     devices = jax.devices()[:num_devices]
     arrays = data.Arrays(jnp.asarray(POINTS))
     first = jax.jit(system.init)(jax.random.key(0), arrays)
-    state, arrays = parallel.replicate((first, arrays), devices)
-    step = parallel.map_step(system.train_step, lambda x: x, devices)
+    state, arrays = program.replicate((first, arrays), devices)
+    step = program.map_step(system.train_step, lambda x: x, devices)
     for i in range(3):
       indices = data.batch_indices(0, i * 8, 8, len(POINTS))
-      indices = parallel.shard(indices.reshape(1, 8), num_devices)
+      indices = program.shard(indices.reshape(1, 8), num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     rows.append(jax.device_get(metrics))
     assert largest_difference(states[-1].generator, first.generator) > 1e-3
   assert rows[0]["latent_shift"] > 1e-2

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from trees import largest_difference, mix
 
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.objectives import optimizers
 from ganjax.runs import checkpoint
 from ganjax.runs import run as runs
 from ganjax.systems import adversarial, semi_supervised
 from ganjax.systems.semi_supervised import SemiSupervised
+from ganjax.training import program
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -218,14 +219,14 @@ def test_devices_do_not_change_the_update():
     devices = jax.devices()[:num_devices]
     system = make("dcgan", ema_decay=0.9, instance_noise=0.3)
     first = start(system)
-    state, stored = parallel.replicate((first, arrays()), devices)
-    step = parallel.map_step(system.train_step, lambda x: x, devices)
+    state, stored = program.replicate((first, arrays()), devices)
+    step = program.map_step(system.train_step, lambda x: x, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, N).reshape(1, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, stored, indices, jax.random.key(1), i)
     assert np.isfinite(metrics["d_loss"]) and np.isfinite(metrics["g_loss"])
-    states.append(jax.device_get(parallel.local(state)))
+    states.append(jax.device_get(program.local(state)))
     for player in ("generator", "discriminator"):
       now, then = getattr(states[-1], player), getattr(first, player)
       assert largest_difference(now, then) > 1e-3

@@ -10,11 +10,12 @@ import pytest
 from trees import largest_difference
 
 import ganjax
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.objectives import optimizers
 from ganjax.runs import configs, report
 from ganjax.systems import vae
 from ganjax.systems.vae import VAE
+from ganjax.training import program
 from ganjax.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -93,13 +94,13 @@ def test_devices_do_not_change_the_update():
       rate=0.01,
     )
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, len(IMAGES)).reshape(1, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    after.append(jax.device_get((parallel.local(state), metrics)))
+    after.append(jax.device_get((program.local(state), metrics)))
     assert largest_difference(after[-1][0], first) > 1e-3
   assert largest_difference(*(state for state, _ in after)) < 1e-5
   one, four = (metrics for _, metrics in after)

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 from trees import largest_difference, mix
 
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax import state as states
 from ganjax.nets import layers, norms
 from ganjax.nets.judged import Judged
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs
-from ganjax.runs import report as reports
 from ganjax.runs import run as runs
 from ganjax.systems import vaegan
-from ganjax.training import train
+from ganjax.training import program, train
 
 SHAPE = (8, 8, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (24, *SHAPE), np.uint8)
@@ -210,13 +209,13 @@ def test_devices_do_not_change_the_update():
     loss = dict(name="hinge", relativism="average")  # Of the whole batch.
     system = make(loss=loss, ema_decay=0.9)
     first = start(system)
-    state, arrays = parallel.replicate((first, data.Arrays(IMAGES)), devices)
-    step = parallel.map_step(system.train_step, to_network, devices)
+    state, arrays = program.replicate((first, data.Arrays(IMAGES)), devices)
+    step = program.map_step(system.train_step, to_network, devices)
     for i in range(2):
       indices = data.batch_indices(0, i * 8, 8, len(IMAGES)).reshape(1, 8)
-      indices = parallel.shard(indices, num_devices)
+      indices = program.shard(indices, num_devices)
       state, metrics = step(state, arrays, indices, jax.random.key(1), i)
-    after.append(jax.device_get((parallel.local(state), metrics)))
+    after.append(jax.device_get((program.local(state), metrics)))
     for name in "encoder", "decoder", "discriminator":
       new, old = (s.nets[name].params for s in (after[-1][0], first))
       assert largest_difference(new, old) > 1e-4, name
@@ -301,15 +300,15 @@ def test_every_loss_fits(name):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_unbroken_one(tmp_path, monkeypatch):
-  monkeypatch.setattr(reports, "show", lambda *_: None)
+def test_a_resumed_run_is_the_unbroken_one(tmp_path):
 
   def run_to(num_steps, folder) -> Any:
     config = configs.load("digits_vaegan:smoke")
     config.evals = {}
     config.update(num_steps=num_steps, log_every=1)
     config.checkpoint.best, config.dataset.size = "", 8
-    return train.train(config, tmp_path / folder, jax.devices()[:1])
+    one = jax.devices()[:1]
+    return train.train(config, tmp_path / folder, one, report=False)
 
   whole = run_to(3, "whole")
   run_to(2, "halves")

@@ -18,7 +18,7 @@ from ganjax import data, errors
 from ganjax.data import scaling
 from ganjax.evaluation import extractors
 from ganjax.evaluation.evaluator import Evaluator
-from ganjax.runs import configs, plots, report
+from ganjax.runs import configs, plots
 from ganjax.runs.run import Run
 from ganjax.runs.sampler import Sampler
 from ganjax.tools import analyze
@@ -287,9 +287,7 @@ def workdir(tmp_path_factory):
   folder = tmp_path_factory.mktemp("points")
   config = configs.load("toy_ring:smoke")
   config.num_steps, config.evals, config.system.latent = 1, {}, "uniform"
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(report, "show", lambda *_, **__: None)
-    train(config, folder, ONE)
+  train(config, folder, ONE, report=False)
   return folder
 
 

@@ -11,10 +11,9 @@ import pytest
 
 import ganjax
 from ganjax import errors, main
-from ganjax.runs import configs, manifest
-from ganjax.training import dispatch, faults, signals, train
+from ganjax.runs import configs, manifest, report
+from ganjax.training import faults, feed, signals, train
 
-pytestmark = pytest.mark.usefixtures("without_figures")
 ONE = jax.devices()[:1]
 
 
@@ -31,15 +30,14 @@ def config(**changes):
   return found
 
 
-def run(folder, **changes):
-  return train.train(config(**changes), folder, ONE)
+def run(folder, around_step=None, **changes):
+  how = dict(report=False, around_step=around_step)
+  return train.train(config(**changes), folder, ONE, **how)
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.report, "show", lambda *_: None)
-    return run(tmp_path_factory.mktemp("unbroken"))
+  return run(tmp_path_factory.mktemp("unbroken"))
 
 
 def assert_same(a, b):
@@ -47,22 +45,19 @@ def assert_same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a.state, b.state)
 
 
-def spoil(monkeypatch, is_bad):
+def spoiled(is_bad):
   """Steps for which `is_bad(step, key)` say that D's loss is not a number."""
-  make_step = dispatch.make_step
 
-  def make(*args):
-    step_fn = make_step(*args)
-
+  def around_step(step_fn):
     def spoilt(state, arrays, places, key, step):
       state, metrics = step_fn(state, arrays, places, key, step)
       if is_bad(step, key):
-        metrics = metrics | {"d_loss": np.float32(np.nan)}
+        metrics = {**metrics, "d_loss": np.float32(np.nan)}
       return state, metrics
 
     return spoilt
 
-  monkeypatch.setattr(dispatch, "make_step", make)
+  return around_step
 
 
 def first_try(key):
@@ -70,16 +65,16 @@ def first_try(key):
   return bool(jax.random.key_data(key)[-1] == jax.random.key_data(training)[-1])
 
 
-def test_the_bad_step_is_found_and_kept(tmp_path, monkeypatch):
-  spoil(monkeypatch, lambda step, key: step >= 6)
+def test_the_bad_step_is_found_and_kept(tmp_path):
+  bad = spoiled(lambda step, key: step >= 6)
   with pytest.raises(FloatingPointError, match="step 7: d_loss is nan") as e:
-    run(tmp_path)
+    run(tmp_path, bad)
   path = tmp_path / "faults" / "00000007.npz"
   assert str(path) in str(e.value) and "config.on_nan" in str(e.value)
   kept = np.load(path, allow_pickle=False)
   arrays = configs.load_data(configs.resolve(config()), "train")
   shape = kept["images"].shape[:1]
-  places = dispatch.places(0, 6, 1, shape, len(arrays.images))[0]
+  places = feed.places(0, 6, 1, shape, len(arrays.images))[0]
   np.testing.assert_array_equal(kept["images"], arrays.images[places])
   training = jax.random.fold_in(jax.random.key(0), faults.TRAINING)
   key = jax.random.key_data(jax.random.fold_in(training, 6))
@@ -88,11 +83,9 @@ def test_the_bad_step_is_found_and_kept(tmp_path, monkeypatch):
   assert ganjax.load(tmp_path).step == 4  # The last that is good.
 
 
-def test_a_rollback_goes_on_with_other_randomness(
-  unbroken, tmp_path, monkeypatch, capsys
-):
-  spoil(monkeypatch, lambda step, key: step >= 6 and first_try(key))
-  found = run(tmp_path, on_nan="rollback")
+def test_a_rollback_goes_on_with_other_randomness(unbroken, tmp_path, capsys):
+  bad = spoiled(lambda step, key: step >= 6 and first_try(key))
+  found = run(tmp_path, bad, on_nan="rollback")
   assert "going on from step 4 with other randomness" in capsys.readouterr().out
   assert found.step == 12
   steps = [row["step"] for row in found.history() if "d_loss" in row]
@@ -107,11 +100,11 @@ def test_a_rollback_goes_on_with_other_randomness(
   assert np.any(kernels[0] != kernels[1])
   # A resumed run knows of it: in one piece or in two it is the same.
   other = tmp_path / "other"
-  run(other, on_nan="rollback", num_steps=8)
-  assert_same(run(other, on_nan="rollback"), found)
+  run(other, bad, on_nan="rollback", num_steps=8)
+  assert_same(run(other, bad, on_nan="rollback"), found)
 
 
-def test_what_fails_again_and_again_ends_the_run(tmp_path, monkeypatch):
+def test_what_fails_again_and_again_ends_the_run(tmp_path):
   tried = []
 
   def is_bad(step, key):
@@ -119,18 +112,15 @@ def test_what_fails_again_and_again_ends_the_run(tmp_path, monkeypatch):
       tried.append(tuple(np.asarray(jax.random.key_data(key))))
     return step >= 6
 
-  spoil(monkeypatch, is_bad)
   with pytest.raises(FloatingPointError, match="3 times already"):
-    run(tmp_path, on_nan="rollback")
+    run(tmp_path, spoiled(is_bad), on_nan="rollback")
   assert len(tried) == len(set(tried)) == 1 + faults.MAX_RETRIES
   assert ganjax.load(tmp_path).step == 4
 
 
-def test_before_the_first_checkpoint_a_rollback_begins_anew(
-  tmp_path, monkeypatch
-):
-  spoil(monkeypatch, lambda step, key: step >= 1 and first_try(key))
-  assert run(tmp_path, on_nan="rollback").step == 12
+def test_before_the_first_checkpoint_a_rollback_begins_anew(tmp_path):
+  bad = spoiled(lambda step, key: step >= 1 and first_try(key))
+  assert run(tmp_path, bad, on_nan="rollback").step == 12
   assert faults.Retries(tmp_path).steps == [0]
 
 
@@ -141,7 +131,7 @@ def test_an_unknown_policy_is_refused(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_after_the_step_and_loses_nothing(
-  unbroken, tmp_path, monkeypatch, capsys, number
+  unbroken, tmp_path, number
 ):
   def is_bad(step, key):
     if step == 5:
@@ -149,12 +139,8 @@ def test_a_signal_stops_after_the_step_and_loses_nothing(
     return False
 
   before = signal.getsignal(number)
-  with monkeypatch.context() as patch:
-    spoil(patch, is_bad)
-    with pytest.raises(
-      signals.Interrupted, match="after step 6; the same"
-    ) as e:
-      run(tmp_path)
+  with pytest.raises(signals.Interrupted, match="after step 6; the same") as e:
+    run(tmp_path, spoiled(is_bad))
   assert e.value.code == 128 + number
   assert signal.getsignal(number) == before
   assert ganjax.load(tmp_path).step == 6
@@ -168,23 +154,23 @@ def test_a_signal_stops_after_the_step_and_loses_nothing(
   assert rows[0] == rows[1]
 
 
-def test_a_signal_on_a_step_that_is_saved_anyway(tmp_path, monkeypatch):
-  spoil(monkeypatch, lambda step, key: step == 7 and os.kill(os.getpid(), 15))
+def test_a_signal_on_a_step_that_is_saved_anyway(tmp_path):
+  kill = spoiled(lambda step, key: step == 7 and os.kill(os.getpid(), 15))
   with pytest.raises(signals.Interrupted):
-    run(tmp_path)
+    run(tmp_path, kill)
   assert ganjax.load(tmp_path).step == 8
 
 
 def test_a_signal_between_two_looks_loses_nothing(tmp_path, monkeypatch):
   """It comes while samples are drawn, after it was asked for: one step more."""
-  snapshot = train.report.snapshot
+  snapshot = report.snapshot
 
   def interrupted(workdir, step, images):
     snapshot(workdir, step, images)
     if step == 4:
       os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(train.report, "snapshot", interrupted)
+  monkeypatch.setattr(report, "snapshot", interrupted)
   with pytest.raises(signals.Interrupted, match="stopped after step 5"):
     run(tmp_path, checkpoint=dict(every=12, keep=2))
   assert ganjax.load(tmp_path).step == 5

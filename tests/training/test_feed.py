@@ -6,12 +6,10 @@ import pytest
 from PIL import Image
 
 from ganjax import data, errors
-from ganjax.data import folder
+from ganjax.data import folder, sources
 from ganjax.runs import configs
-from ganjax.training import dispatch
-from ganjax.training.train import train
+from ganjax.training import feed, train
 
-pytestmark = pytest.mark.usefixtures("without_figures")
 ONE = jax.devices()[:1]
 
 
@@ -30,6 +28,10 @@ def config(mode, **changes):
   return found
 
 
+def run(found, folder):
+  return train.train(found, folder, ONE, report=False)
+
+
 def assert_same(a, b):
   assert a.step == b.step
   jax.tree.map(np.testing.assert_array_equal, a.state, b.state)
@@ -37,50 +39,46 @@ def assert_same(a, b):
 
 @pytest.fixture(scope="module")
 def resident(tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ganjax.runs.report.show", lambda *_: None)
-    return train(config("never"), tmp_path_factory.mktemp("resident"), ONE)
+  return run(config("never"), tmp_path_factory.mktemp("resident"))
 
 
 def test_a_streamed_run_is_the_resident_one(resident, tmp_path, capsys):
-  assert_same(train(config("always"), tmp_path, ONE), resident)
+  assert_same(run(config("always"), tmp_path), resident)
   assert "streamed" in capsys.readouterr().out
 
 
 def test_a_streamed_run_resumes_in_its_stream(resident, tmp_path):
-  train(config("always", num_steps=3), tmp_path, ONE)
-  assert_same(train(config("always"), tmp_path, ONE), resident)
+  run(config("always", num_steps=3), tmp_path)
+  assert_same(run(config("always"), tmp_path), resident)
 
 
 def test_a_resident_run_may_go_on_streamed(resident, tmp_path):
-  train(config("never", num_steps=3), tmp_path, ONE)
-  assert_same(train(config("always"), tmp_path, ONE), resident)
+  run(config("never", num_steps=3), tmp_path)
+  assert_same(run(config("always"), tmp_path), resident)
 
 
 def test_devices_share_a_streamed_batch():
   arrays = data.Arrays(np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1))
-  found = configs.resolve(config("always"))
   devices = jax.devices()[:2]
   feeds = [
-    dispatch.Feed(source, arrays, found, (3, 8), devices)
-    for source in (None, dispatch.sources.Rows(arrays))
+    feed.Feed(source, arrays, (3, 8), devices)
+    for source in (None, sources.Rows(arrays))
   ]
-  with feeds[0].open(4) as chosen, feeds[1].open(4) as read:
+  with feeds[0].open(0, 4) as chosen, feeds[1].open(0, 4) as read:
     for step in (4, 5):
       _, indices = chosen(step, 1)
       nothing, batch = read(step, 1)
       assert nothing is None and indices.shape == (2, 1, 3, 4)
       np.testing.assert_array_equal(arrays.images[indices], batch.images)
-  for feed in feeds:
-    np.testing.assert_array_equal(
-      feed.batch(5).images, arrays.images[np.concatenate(indices, -1).ravel()]
-    )
+  whole = arrays.images[np.concatenate(indices, -1).ravel()]
+  for one in feeds:
+    np.testing.assert_array_equal(one.batch(0, 5).images, whole)
 
 
 def test_updates_apart_stream_too(tmp_path):
   several = dict(d_steps_per_g_step=2, num_steps=3)
   runs = [
-    train(config(mode, **several), tmp_path / mode, ONE)
+    run(config(mode, **several), tmp_path / mode)
     for mode in ("never", "always")
   ]
   assert_same(*runs)
@@ -104,33 +102,33 @@ def of_folder(mode, path, **changes):
 
 
 def test_files_are_decoded_when_they_are_wanted(pictures, tmp_path):
-  prepared = train(of_folder("never", pictures), tmp_path / "a", ONE)
-  decoded = train(of_folder("files", pictures), tmp_path / "b", ONE)
+  prepared = run(of_folder("never", pictures), tmp_path / "a")
+  decoded = run(of_folder("files", pictures), tmp_path / "b")
   assert_same(decoded, prepared)
 
 
 def test_without_files_there_is_nothing_to_decode(pictures):
   found = configs.resolve(config("files"))
   with pytest.raises(errors.UserError, match="dataset 'digits', which has no"):
-    dispatch.load(found, ONE)
+    feed.load(found, ONE)
   found = configs.resolve(of_folder("files", pictures, leave_out=(1,)))
   with pytest.raises(errors.UserError, match=r"config\.leave_out"):
-    dispatch.load(found, ONE)
+    feed.load(found, ONE)
   with pytest.raises(errors.UserError, match="did you mean 'always'"):
-    dispatch.load(configs.resolve(config("alway")), ONE)
+    feed.load(configs.resolve(config("alway")), ONE)
 
 
 @pytest.mark.parametrize("room, streams", [(3.0, False), (1.5, True)])
 def test_what_takes_too_much_memory_is_streamed(monkeypatch, room, streams):
   found = configs.resolve(config("auto"))
   size = configs.load_data(found, "train").images.nbytes
-  monkeypatch.setattr(dispatch, "_memory", lambda device: room * size)
-  source, _ = dispatch.load(found, ONE)
+  monkeypatch.setattr(feed, "_memory", lambda device: room * size)
+  source, _ = feed.load(found, ONE)
   assert (source is not None) == streams  # Half of the memory may be taken.
 
 
 def test_the_memory_of_this_machine_is_known():
-  assert 2**28 < dispatch._memory(ONE[0]) < 2**50
+  assert 2**28 < feed._memory(ONE[0]) < 2**50
 
 
 def test_a_corrupt_file_has_its_place_taken(tmp_path, pictures):
@@ -141,5 +139,5 @@ def test_a_corrupt_file_has_its_place_taken(tmp_path, pictures):
   names = [file.path for file in folder.source("train", str(place)).files]
   (place / names[3]).write_bytes(b"nothing")
   with pytest.warns(UserWarning, match=names[3]):
-    run = train(of_folder("files", place), tmp_path / "run", ONE)
-  assert run.step == 3
+    found = run(of_folder("files", place), tmp_path / "run")
+  assert found.step == 3

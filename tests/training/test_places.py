@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 import ganjax
-from ganjax import data, errors, main, parallel
+from ganjax import data, errors, main
 from ganjax.runs import checkpoint, configs, report
 from ganjax.runs import scoring as sources
-from ganjax.training import dispatch, faults, signals, train
+from ganjax.training import faults, program, signals, train
 
 ONE = jax.devices()[:1]
 
@@ -37,12 +37,7 @@ def config(**changes):
 
 
 def run(folder, devices=ONE, **changes):
-  return train.train(config(**changes), folder, devices)
-
-
-@pytest.fixture(autouse=True)
-def _without_a_report(monkeypatch):
-  monkeypatch.setattr(report, "show", lambda *_: None)
+  return train.train(config(**changes), folder, devices, report=False)
 
 
 class Programs:
@@ -52,7 +47,7 @@ class Programs:
     self.made = {}
 
   def use(self, patch):
-    for owner, name in (dispatch, "make_step"), (train, "Sampler"):
+    for owner, name in (program, "make_step"), (train, "Sampler"):
       patch.setattr(owner, name, self.once(name, getattr(owner, name)))
 
   def once(self, name, make):
@@ -74,7 +69,6 @@ def unbroken(programs, tmp_path_factory):
   """The run as it should be."""
   with pytest.MonkeyPatch.context() as patch:
     programs.use(patch)
-    patch.setattr(report, "show", lambda *_: None)
     return run(tmp_path_factory.mktemp("unbroken"))
 
 
@@ -133,8 +127,8 @@ def nothing_begins(monkeypatch):
   for owner, name in (
     (sources, "evaluator_of"),
     (checkpoint, "Checkpoints"),
-    (dispatch, "make_step"),
-    (parallel, "replicate"),
+    (program, "make_step"),
+    (program, "replicate"),
   ):
     monkeypatch.setattr(owner, name, refuse)
 
@@ -238,7 +232,7 @@ OTHERS = {
   "penalties": (dict(r1=dict(gamma=7.0)), "r1.every=absent", "7.0"),
 }
 # What a resume may change.
-HARMLESS = {
+RESUMABLE = {
   "num_steps": 6,
   "log_every": 2,
   "stop_when": "generator collapsed",
@@ -254,7 +248,8 @@ HARMLESS = {
 
 def test_every_key_is_of_one_kind_or_the_other():
   keys = {*configs.resolve(config())} - {"population"}  # A run has none.
-  assert keys == {*OTHERS, *HARMLESS} and train.HARMLESS == {*HARMLESS}
+  assert keys == {*OTHERS, *RESUMABLE}
+  assert configs.RESUMABLE_KEYS == {*RESUMABLE}
 
 
 @pytest.mark.parametrize("key", OTHERS)
@@ -275,14 +270,14 @@ def test_a_workdir_of_another_config_names_the_key(key, unbroken):
   assert (unbroken.workdir / "config.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("key", HARMLESS)
+@pytest.mark.parametrize("key", RESUMABLE)
 def test_what_a_resume_may_change(key, unbroken, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(unbroken.workdir, folder)
-  found = run(folder, **{key: HARMLESS[key]})
+  found = run(folder, **{key: RESUMABLE[key]})
   assert found.step == 8 and rows(found) == rows(unbroken)
   jax.tree.map(np.testing.assert_array_equal, found.state, unbroken.state)
-  assert configs.resolve(config(**{key: HARMLESS[key]})) == found.config
+  assert configs.resolve(config(**{key: RESUMABLE[key]})) == found.config
 
 
 # --- Devices ----------------------------------------------------------------
@@ -300,7 +295,7 @@ def train_on(folder, count, num_steps):
     penalties=dict(lecam={}),
   )
   found.g_opt, found.d_opt = dict(SGD), dict(SGD)
-  return train.train(found, folder, jax.devices()[:count])
+  return train.train(found, folder, jax.devices()[:count], report=False)
 
 
 def test_a_run_goes_on_with_fewer_devices(tmp_path):
@@ -336,8 +331,8 @@ def small_step(state, batch, key):
 def take_a_step():
   """Returns what a step makes, compiled anew or found on disk."""
   jax.clear_caches()
-  step_fn = parallel.map_step(small_step, lambda batch: batch, ONE)
-  state = parallel.replicate(np.eye(4, dtype=np.float32), ONE)
+  step_fn = program.map_step(small_step, lambda batch: batch, ONE)
+  state = program.replicate(np.eye(4, dtype=np.float32), ONE)
   rows = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
   places = np.array([[0, 2, 3, 7]])
   state, metrics = step_fn(state, rows, places, jax.random.key(0), 3)
@@ -412,7 +407,7 @@ def before_step(programs, monkeypatch):
   programs.use(monkeypatch)
 
   def set_act(step, act):
-    make_step, left = dispatch.make_step, [act]
+    make_step, left = program.make_step, [act]
 
     def make(*arguments):
       step_fn = make_step(*arguments)
@@ -424,7 +419,7 @@ def before_step(programs, monkeypatch):
 
       return acting
 
-    monkeypatch.setattr(dispatch, "make_step", make)
+    monkeypatch.setattr(program, "make_step", make)
 
   return set_act
 

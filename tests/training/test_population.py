@@ -10,15 +10,18 @@ import pytest
 
 import ganjax
 from ganjax import errors, main
-from ganjax.runs import configs, report
+from ganjax.runs import configs
 from ganjax.training import lockstep, population, train
 
 ONE = jax.devices()[:1]
 
 
-@pytest.fixture(autouse=True)
-def _without_a_report(monkeypatch):
-  monkeypatch.setattr(report, "show", lambda *_: None)
+def single(found, folder):
+  return train.train(found, folder, ONE, report=False)
+
+
+def together(found, folder, devices=ONE):
+  return population.train(found, folder, devices, report=False)
 
 
 def config(seeds=0, mapping="auto", sweep=(), **changes):
@@ -49,18 +52,13 @@ def rows(run):
 
 @pytest.fixture(scope="module")
 def singles(tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(report, "show", lambda *_: None)
-    folder = tmp_path_factory.mktemp("singles")
-    return [
-      train.train(config(seed=seed), folder / str(seed), ONE)
-      for seed in (0, 1, 2)
-    ]
+  folder = tmp_path_factory.mktemp("singles")
+  return [single(config(seed=seed), folder / str(seed)) for seed in (0, 1, 2)]
 
 
 @pytest.mark.parametrize("mapping", ["vmap", "loop"])
 def test_members_are_their_single_runs(singles, tmp_path, mapping):
-  found = population.train(config(3, mapping), tmp_path, ONE)
+  found = together(config(3, mapping), tmp_path)
   assert list(found) == ["seed_0", "seed_1", "seed_2"]
   for one, member in zip(singles, found.values(), strict=True):
     assert_same(one, member, atol=1e-5 if mapping == "vmap" else 0.0)
@@ -80,7 +78,7 @@ def test_members_are_their_single_runs(singles, tmp_path, mapping):
 
 
 def test_devices_share_a_populations_batches(singles, tmp_path):
-  found = population.train(config(3, "vmap"), tmp_path, jax.devices()[:2])
+  found = together(config(3, "vmap"), tmp_path, jax.devices()[:2])
   for one, member in zip(singles, found.values(), strict=True):
     assert_same(one, member, atol=1e-5)
 
@@ -88,41 +86,42 @@ def test_devices_share_a_populations_batches(singles, tmp_path):
 def test_members_stream(singles, tmp_path):
   streamed = config(3, "vmap", stream=dict(mode="always", workers=0))
   for one, member in zip(
-    singles, population.train(streamed, tmp_path, ONE).values(), strict=True
+    singles, together(streamed, tmp_path).values(), strict=True
   ):
     assert_same(one, member, atol=1e-5)
 
 
 def test_members_use_all_cores(tmp_path, monkeypatch):
   """With two cores two steps are under way at the same time."""
-  both, alone = threading.Barrier(2, timeout=60), lockstep.Taker._alone
+  both = threading.Barrier(2, timeout=60)
+  alone = lockstep.PopulationStepper._step_one
 
   def meet(self, name, step):
     both.wait()
     return alone(self, name, step)
 
   monkeypatch.setattr(lockstep, "_cores", lambda: 2)
-  monkeypatch.setattr(lockstep.Taker, "_alone", meet)
-  found = population.train(config(2, "loop", num_steps=2), tmp_path, ONE)
+  monkeypatch.setattr(lockstep.PopulationStepper, "_step_one", meet)
+  found = together(config(2, "loop", num_steps=2), tmp_path)
   assert [run.step for run in found.values()] == [2, 2]
 
 
 @pytest.mark.parametrize("mapping", ["vmap", "loop"])
 def test_a_member_that_is_behind_catches_up(tmp_path, mapping):
-  whole = population.train(config(2, mapping), tmp_path / "whole", ONE)
-  population.train(config(2, mapping, num_steps=4), tmp_path / "a", ONE)
+  whole = together(config(2, mapping), tmp_path / "whole")
+  together(config(2, mapping, num_steps=4), tmp_path / "a")
   # As if a kill had come before its last save.
   shutil.rmtree(tmp_path / "a" / "seed_1" / "checkpoints" / "4")
-  found = population.train(config(2, mapping), tmp_path / "a", ONE)
+  found = together(config(2, mapping), tmp_path / "a")
   for name, member in found.items():
     assert_same(member, whole[name], atol=1e-5)
     assert [row["step"] for row in rows(member)] == [2, 4, 6]
 
 
 def test_a_member_goes_on_by_itself(tmp_path):
-  whole = population.train(config(2, "loop"), tmp_path / "whole", ONE)
-  population.train(config(2, "loop", num_steps=4), tmp_path / "a", ONE)
-  alone = train.train(config(seed=1), tmp_path / "a" / "seed_1", ONE)
+  whole = together(config(2, "loop"), tmp_path / "whole")
+  together(config(2, "loop", num_steps=4), tmp_path / "a")
+  alone = single(config(seed=1), tmp_path / "a" / "seed_1")
   assert_same(alone, whole["seed_1"])
 
 
@@ -136,8 +135,8 @@ def test_a_number_of_each_member(tmp_path, mapping):
   sweep = ("d_opt.learning_rate=0.1,0.5", "penalties.r1.gamma=0,2")
   if mapping == "vmap":
     sweep += ("g_opt.b1=0,.5",)
-  found = population.train(
-    config(1, mapping, sweep, num_steps=3, **changes), tmp_path / "all", ONE
+  found = together(
+    config(1, mapping, sweep, num_steps=3, **changes), tmp_path / "all"
   )
   assert len(found) == 2 ** len(sweep)
   name = "d_opt.learning_rate=0.5_penalties.r1.gamma=2"
@@ -147,7 +146,7 @@ def test_a_number_of_each_member(tmp_path, mapping):
   own.penalties.r1.gamma = 2.0
   if len(sweep) > 2:
     own.g_opt.b1 = 0.5
-  alone = train.train(own, tmp_path / "alone", ONE)
+  alone = single(own, tmp_path / "alone")
   for role in ("generator", "discriminator"):
     jax.tree.map(
       lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5),
@@ -160,7 +159,7 @@ def test_a_number_of_each_member(tmp_path, mapping):
 @pytest.mark.parametrize("mapping", ["vmap", "loop"])
 def test_one_that_diverges_ends_alone(singles, tmp_path, mapping, capsys):
   sweep = ("d_opt.learning_rate=0.1,1e30",)
-  found = population.train(config(1, mapping, sweep), tmp_path, ONE)
+  found = together(config(1, mapping, sweep), tmp_path)
   assert list(found) == ["d_opt.learning_rate=0.1_seed_0"]
   member = found["d_opt.learning_rate=0.1_seed_0"]
   for role in ("generator", "discriminator"):
@@ -196,12 +195,14 @@ def test_a_signal_stops_all_where_they_are(tmp_path, monkeypatch, capsys):
 )
 def test_mistakes_are_named(tmp_path, spec, text):
   with pytest.raises(errors.UserError, match=text):
-    population.train(config(**(dict(seeds=2) | spec)), tmp_path, ONE)
+    together(config(**(dict(seeds=2) | spec)), tmp_path)
 
 
 def test_a_population_is_no_run(tmp_path):
-  with pytest.raises(errors.UserError, match="for ganjax.population.train"):
-    train.train(config(2), tmp_path, ONE)
+  with pytest.raises(
+    errors.UserError, match="for ganjax.training.population.train"
+  ):
+    train.train(config(2), tmp_path)
   for seed in (0, 1):
     (tmp_path / f"seed_{seed}").mkdir()
     (tmp_path / f"seed_{seed}" / "config.json").write_text(json.dumps({}))

@@ -102,9 +102,7 @@ def assert_close(a, b, limit):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", ["never", "always"])
-def test_two_processes_are_two_devices(
-  experiment, tmp_path, monkeypatch, stream
-):
+def test_two_processes_are_two_devices(experiment, tmp_path, stream):
   """Twenty steps of SGD; only the first process writes; both see one run."""
   flags = ["--config", experiment, f"--config.stream.mode={stream}"]
   flags += ["--config.stream.workers=0"]
@@ -112,10 +110,9 @@ def test_two_processes_are_two_devices(
   assert two.codes() == [0, 0], two.text(0) + two.text(1)
   assert "on 2 cpu devices of 2 processes" in two.text(0)
   assert "step" not in two.text(1) and not two.folders[1].exists()
-  monkeypatch.setattr(train.report, "show", lambda *_: None)
   config = configs.load(str(experiment))
   config.update(stream=dict(mode=stream, workers=0))
-  one = train.train(config, tmp_path / "one", jax.devices()[:2])
+  one = train.train(config, tmp_path / "one", jax.devices()[:2], report=False)
   found = ganjax.load(two.folders[0])
   assert found.step == one.step == 20
   print("largest difference", assert_close(found.state, one.state, 1e-5))

@@ -17,19 +17,14 @@ import numpy as np
 import optax
 import pytest
 
-from ganjax import parallel, systems
+from ganjax import systems
 from ganjax.objectives import losses, optimizers
-from ganjax.runs import checkpoint, configs, report
-from ganjax.training import dispatch, signals, train
+from ganjax.runs import checkpoint, configs
+from ganjax.training import program, signals, train
 
 # Of points; batches of 8 do not divide it.
 NUM_EXAMPLES = 37
 DIGITS = "digits_mlp"
-
-
-@pytest.fixture(autouse=True)
-def _without_a_report(monkeypatch):
-  monkeypatch.setattr(report, "show", lambda *_: None)
 
 
 def cosine(init_value, end_value, decay_steps=5.0):
@@ -191,12 +186,10 @@ def once_for_each(map_step):
   return first
 
 
-def stopping(make_step, seen):
-  """Returns a `make_step` whose steps ask for a stop; notes what they saw."""
+def stopping(seen):
+  """Makes steps ask for a stop, and notes what they saw."""
 
-  def make(*arguments):
-    step_fn = make_step(*arguments)
-
+  def around_step(step_fn):
     def last(state, arrays, places, key, step):
       seen.append((step, None if arrays is None else np.asarray(places)))
       result = step_fn(state, arrays, places, key, step)
@@ -205,7 +198,7 @@ def stopping(make_step, seen):
 
     return last
 
-  return make
+  return around_step
 
 
 def broken(folder, config, devices):
@@ -218,12 +211,12 @@ def broken(folder, config, devices):
   with pytest.MonkeyPatch.context() as patch:
     # A start traces nothing that another has traced; all else is new.
     patch.setattr(configs, "build", once(configs.build))
-    patch.setattr(parallel, "map_step", once_for_each(parallel.map_step))
-    patch.setattr(dispatch, "make_step", stopping(dispatch.make_step, seen))
+    patch.setattr(program, "map_step", once_for_each(program.map_step))
     patch.setattr(train, "Sampler", once(train.Sampler))
     for _ in range(config.num_steps + 1):
       with contextlib.suppress(signals.Interrupted):
-        run = train.train(config, folder, devices)
+        how = dict(report=False, around_step=stopping(seen))
+        run = train.train(config, folder, devices, **how)
         break
   assert run is not None
   return run, seen
@@ -262,7 +255,7 @@ def assert_each_once(seen, num_examples):
 
 def check(tmp_path, **changes):
   config, devices = config_of(**changes)
-  whole = train.train(config, tmp_path / "whole", devices)
+  whole = train.train(config, tmp_path / "whole", devices, report=False)
   run, seen = broken(tmp_path / "broken", config, devices)
   many = config.get("steps_per_dispatch", 1)
   assert [step for step, _ in seen] == [*range(0, config.num_steps, many)]

@@ -9,7 +9,7 @@ from PIL import Image
 
 import ganjax
 from ganjax import errors
-from ganjax.runs import checkpoint, configs, report, run
+from ganjax.runs import checkpoint, configs, run
 from ganjax.tools import sample
 from ganjax.training.train import train
 
@@ -62,11 +62,9 @@ def test_a_resumed_run_is_bit_identical(unbroken, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-@pytest.mark.usefixtures("without_figures")
 @pytest.mark.slow
-def test_a_resumed_run_remembers(tmp_path, monkeypatch):
+def test_a_resumed_run_remembers(tmp_path):
   """Spectral vectors, controllers, means, the phase of lazy penalties."""
-  monkeypatch.setattr(report, "show", lambda *_: None)
 
   def run_to(num_steps, folder):
     changes = configs.load("digits_dcgan:smoke")
@@ -79,7 +77,7 @@ def test_a_resumed_run_remembers(tmp_path, monkeypatch):
       name="ada", initial_p=0.5, interval=2, policy=("xflip",)
     )
     changes.penalties = dict(lecam={}, r1=dict(gamma=1.0, every=2))
-    return train(changes, tmp_path / folder, ONE)
+    return train(changes, tmp_path / folder, ONE, report=False)
 
   whole = run_to(6, "whole")
   run_to(3, "halves")

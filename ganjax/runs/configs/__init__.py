@@ -294,3 +294,21 @@ def _ema_decay(batch_size: int, decay: Any, half_life: Any):
     return schedules.half_life_decay(half_life, batch_size)
   scheduled = isinstance(decay, Mapping)
   return schedules.get_schedule(**decay) if scheduled else decay
+
+
+# Keys of a config that a resumed run may change: they decide how long a run
+# goes, what is told and kept of it, and how fast it is, not what is trained.
+RESUMABLE_KEYS = frozenset(
+  {
+    "checkpoint",
+    "evals",
+    "extractor",
+    "log_every",
+    "num_steps",
+    "on_nan",
+    "samples",
+    "steps_per_dispatch",
+    "stop_when",
+    "stream",
+  }
+)

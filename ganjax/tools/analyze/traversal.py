@@ -60,7 +60,7 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """
   subject.need_images()
   bases = subject.run.latents(NUM_BASES, subject.seed)
-  traverse = subject.run.sampler.system.traverse
+  traverse = getattr(subject.run.sampler.system, "traverse", None)
   if traverse is None:
     names, rows, numbers = _components(subject, bases)
     text = f"{numbers['effective']:.3g} of {bases.shape[1]} components of z "

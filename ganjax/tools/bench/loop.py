@@ -6,17 +6,16 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-from unittest import mock
 
 import jax
 import numpy as np
 
-from ganjax import errors, parallel
-from ganjax.runs import configs, report
+from ganjax import errors
+from ganjax.runs import configs
 from ganjax.tools.bench import measure
-from ganjax.training import dispatch, train
+from ganjax.training import program, train
 
 NUM_LOOKS = 200  # At the memory, at most; each takes a tenth of a millisecond.
 NUM_ROWS = 10  # Of the log, at least, lest there are too few looks.
@@ -56,20 +55,22 @@ def run(
       f"log, so --steps {NUM_ROWS * config.log_every}, or a smaller "
       "--config.log_every"
     )
-  parallel.keep_memory()  # As `train` does, before there are devices.
+  program.keep_memory()  # As `train` does, before there are devices.
   devices = devices or jax.local_devices()
   config.num_steps = num_steps + 1
   # A run is measured to its end, or not at all.
-  config.stop_when, config.on_nan = "", "raise"
+  config.stop_when = ""
+  config.on_nan = "raise"
   watch = Watch(num_steps, _intervals(config))
-  timed = watch.around(dispatch.make_step)
-  with (
-    tempfile.TemporaryDirectory() as place,
-    mock.patch.object(dispatch, "make_step", timed),
-    mock.patch.object(report, "show", lambda *_: None),
-  ):
+  with tempfile.TemporaryDirectory() as place:
     try:
-      train.train(config, pathlib.Path(place) / "run", devices)
+      train.train(
+        config,
+        pathlib.Path(place) / "run",
+        devices,
+        report=False,
+        around_step=watch.timed,
+      )
     except errors.SaveError as error:
       raise errors.UserError(str(error)) from error
     except FloatingPointError as error:
@@ -89,10 +90,12 @@ def run(
 
 def _intervals(config: configs.Config) -> dict[str, int]:
   """Returns what is due -> after how many steps, where it ever is."""
-  sections = dict(samples=config.samples, checkpoint=config.checkpoint)
-  sections |= config.evals.items()
-  every = {name: section.every for name, section in sections.items()}
-  every = {"log": config.log_every, **every}
+  every = {
+    "log": config.log_every,
+    "samples": config.samples.every,
+    "checkpoint": config.checkpoint.every,
+    **{name: metric.every for name, metric in config.evals.items()},
+  }
   return {name: n for name, n in every.items() if n}
 
 
@@ -100,7 +103,7 @@ class Watch:
   """Times each call of a step, and looks at the memory between some.
 
   All of its own memory is taken at the start. Each step is awaited: on CPU
-  under Linux it is over in any case (`parallel.keep_memory`), elsewhere host
+  under Linux it is over in any case (`program.keep_memory`), elsewhere host
   and device no longer overlap.
 
   Attributes:
@@ -127,26 +130,21 @@ class Watch:
     self.resident = np.full(len(self.looks), np.nan)
     self.ends: list[dict[str, int]] = []
 
-  def around(self, make_step: Callable) -> Callable:
-    """Returns `dispatch.make_step`, of whose steps each call is timed."""
+  def timed(self, step_fn: program.StepFunction) -> program.StepFunction:
+    """Returns the function that makes a step, each of whose calls is timed."""
 
-    def make(*args):
-      step_fn = make_step(*args)
+    def timed(state, arrays, indices, key, step):
+      start = time.perf_counter()
+      result = step_fn(state, arrays, indices, key, step)
+      # All of a program is ready at once, and the state has many leaves.
+      jax.block_until_ready(result[1])
+      end = time.perf_counter()
+      # A stream, which has no arrays, makes single steps.
+      self.look(step + (1 if arrays is None else indices.shape[1]))
+      self.times[step] = start, end, time.perf_counter() - end
+      return result
 
-      def timed(state, arrays, indices, key, step):
-        start = time.perf_counter()
-        result = step_fn(state, arrays, indices, key, step)
-        # All of a program is ready at once, and the state has many leaves.
-        jax.block_until_ready(result[1])
-        end = time.perf_counter()
-        # A stream, which has no arrays, makes single steps.
-        self.look(step + (1 if arrays is None else indices.shape[1]))
-        self.times[step] = start, end, time.perf_counter() - end
-        return result
-
-      return timed
-
-    return make
+    return timed
 
   def look(self, done: int) -> None:
     """Looks at the memory after step `done`, if it is one of `looks`."""
@@ -172,8 +170,8 @@ class Watch:
     slope = np.polyfit(self.looks, self.resident, 1)[0]
     return dict(
       resident_of=resident()[1],
-      first=first | dict(resident_kb=float(self.resident[0])),
-      last=last | dict(resident_kb=float(self.resident[-1])),
+      first={**first, "resident_kb": float(self.resident[0])},
+      last={**last, "resident_kb": float(self.resident[-1])},
       most_kb=float(self.resident.max()),
       looks=len(self.looks),
       kb_per_1000_steps=1000 * float(slope),
@@ -209,7 +207,8 @@ def rows(times: np.ndarray, intervals: Any, warm: int) -> list[dict[str, Any]]:
   calls = np.flatnonzero(~np.isnan(times[:, 0]))
   start, end, looked = times[calls].T
   # Many steps may be one call.
-  done, counts = calls[1:], np.diff(calls)
+  done = calls[1:]
+  counts = np.diff(calls)
   inside = (end - start)[:-1]
   loop = np.diff(start) - looked[:-1]
   after = done > warm
@@ -228,8 +227,12 @@ def rows(times: np.ndarray, intervals: Any, warm: int) -> list[dict[str, Any]]:
       host_share=1 - parts[0] / parts[1],
     )
 
-  median = lambda x, n: np.median(x / n)
-  mean = lambda x, n: x.sum() / n.sum()
+  def median(x, n):
+    return np.median(x / n)
+
+  def mean(x, n):
+    return x.sum() / n.sum()
+
   found = [row("everything", "mean", after, mean)]
   # Long dispatches may all end where something is due.
   if quiet.any():

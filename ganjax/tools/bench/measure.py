@@ -15,14 +15,13 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 import ganjax
-from ganjax import data, errors, parallel
-from ganjax.data import scaling
+from ganjax import data, errors
 from ganjax.nets import conv
 from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.runs.environment import environment as environment_of
 from ganjax.tools.bench import flops, trace
-from ganjax.training import dispatch
+from ganjax.training import faults, loop, program, train
 
 # Known without a look at the data: TFDS name -> image shape, classes.
 SHAPES = {
@@ -82,35 +81,20 @@ def build_step(
   `call(state, i) -> (state, metrics)` makes the steps after `i` others, from
   the choice of their batches on; `state` is donated.
   """
-  stored = scaling.get(config.scaling, str(arrays.images.dtype))
-  system = configs.build(
-    config, arrays.images.shape[1:], arrays.num_classes, parallel.AXIS
-  )
-
-  def prepare(batch):
-    return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
-
-  key, seed = jax.random.key(config.seed), config.seed
-  init = jax.jit(lambda key, arrays: system.init(key, prepare(arrays)))
-  state = init(jax.random.fold_in(key, 0), arrays)
-  state, on_device = parallel.replicate((state, arrays), devices)
-  step_fn = dispatch.make_step(system, prepare, devices)
-  key = jax.random.fold_in(key, 1)
-  shape = system.batches_per_step, config.batch_size
-  per_step, num_examples = math.prod(shape), len(arrays.images)
-
-  count = parallel.steps_per_dispatch(
+  parts = train.build_parts(config, arrays, devices)
+  step_fn = train.build_step(parts)
+  state = program.replicate(loop.fresh_state(config, parts), devices)
+  key = faults.training_key(config.seed)
+  batches = parts.feed.resident(config.seed)
+  count = program.steps_per_dispatch(
     config.steps_per_dispatch, [config.log_every], devices
   )
 
   def call(state, i):
-    indices = data.batch_indices(
-      seed, i * per_step, count * per_step, num_examples
-    ).reshape(count, *shape)
-    indices = parallel.shard(indices, len(devices))
+    on_device, indices = batches(i, count)
     return step_fn(state, on_device, indices, key, i)
 
-  return system, state, call, count
+  return parts.system, state, call, count
 
 
 def period_of(system: Any) -> int:
@@ -163,7 +147,7 @@ def measure(
   Returns:
     The record, and the milliseconds a step of each operation of the trace.
   """
-  parallel.keep_memory()
+  program.keep_memory()
   devices = devices or jax.local_devices()
   configs.check_devices(config, len(devices))
   with conv.plain() if plain else contextlib.nullcontext(), _cold():

@@ -12,10 +12,9 @@ from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.runs import configs, history, monitor
 from ganjax.runs import run as one_run
-from ganjax.training import train
 
 # What may differ within a setting. A longer run is another result.
-FREE = (train.HARMLESS - {"num_steps"}) | {"seed"}
+FREE = (configs.RESUMABLE_KEYS - {"num_steps"}) | {"seed"}
 # Of `evaluation.json`; what else stands there are other samples.
 LAST, BEST, REAL = "last", "best", "held-out real"
 NOISE = 1e-4  # Two scores of one state on one device may differ by so much.

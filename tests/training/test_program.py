@@ -1,4 +1,4 @@
-"""Several steps in one dispatch, bfloat16, compilations kept on disk."""
+"""Programs: many steps in one dispatch, bfloat16, compilations on disk."""
 
 import jax
 import numpy as np
@@ -6,10 +6,8 @@ import pytest
 
 from ganjax import errors, parallel
 from ganjax.runs import configs
-from ganjax.training.dispatch import make_step
+from ganjax.training import program
 from ganjax.training.train import train
-
-pytestmark = pytest.mark.usefixtures("without_figures")
 
 ONE = jax.devices()[:1]
 
@@ -46,6 +44,7 @@ def test_steps_in_one_dispatch_are_the_same_steps(tmp_path, devices):
       config(penalties=dict(r1=dict(gamma=1.0, every=3)), steps_per_dispatch=n),
       tmp_path / str(n),
       jax.devices()[:devices],
+      report=False,
     )
     for n in (1, 2)
   ]
@@ -60,9 +59,10 @@ def test_steps_in_one_dispatch_are_the_same_steps(tmp_path, devices):
 
 def test_a_resume_between_two_dispatches(tmp_path):
   """From step 3, single steps lead to where dispatches of two begin."""
-  train(config(num_steps=3), tmp_path / "a", ONE)
-  resumed = train(config(steps_per_dispatch=2), tmp_path / "a", ONE)
-  unbroken = train(config(), tmp_path / "b", ONE)
+  train(config(num_steps=3), tmp_path / "a", ONE, report=False)
+  two = config(steps_per_dispatch=2)
+  resumed = train(two, tmp_path / "a", ONE, report=False)
+  unbroken = train(config(), tmp_path / "b", ONE, report=False)
   assert resumed.step == unbroken.step == 6
   assert_close(resumed.state, unbroken.state, rtol=1e-5, atol=1e-6)
 
@@ -79,17 +79,16 @@ def test_updates_apart_are_one_step():
 
   plain = configs.build(spec, shape, num_classes)
   system = configs.build(spec, shape, num_classes, parallel.AXIS)
-  assert (
-    len(system.updates) == 3 and system.updates[0][0] is (system.updates[1][0])
-  )
+  updates = system.updates()
+  assert len(updates) == 3 and updates[0].function == updates[1].function
   state = plain.init(jax.random.key(0), prepare(arrays))
   key = jax.random.key(1)
   indices = np.arange(2 * 8).reshape(2, 8)
   batch = jax.tree.map(lambda x: x[indices], arrays)
   folded = jax.random.fold_in(key, 3)
   expected, theirs = jax.jit(plain.train_step)(state, prepare(batch), folded)
-  step_fn = make_step(system, prepare, ONE)
-  mine, on_device = parallel.replicate((state, arrays), ONE)
+  step_fn = program.make_step(system, prepare, ONE)
+  mine, on_device = program.replicate((state, arrays), ONE)
   mine, ours = step_fn(mine, on_device, indices[None, None], key, 3)
   assert ours.keys() == theirs.keys()
   for name, value in theirs.items():
@@ -106,7 +105,7 @@ def test_a_dispatch_ends_where_something_is_due(tmp_path):
   class Accelerator:
     platform = "gpu"
 
-  choose = parallel.steps_per_dispatch
+  choose = program.steps_per_dispatch
   assert choose(0, [100, 1000], ONE) == 1
   assert choose(0, [100, 1000], [Accelerator]) == 100
   assert choose(0, [250, 1000], [Accelerator]) == 50
@@ -128,6 +127,7 @@ def test_bfloat16_follows_float32(tmp_path):
       ),
       tmp_path / precision,
       ONE,
+      report=False,
     )
     rows[precision] = run.history()
     kinds = {x.dtype for x in jax.tree.leaves(run.state)}
@@ -164,10 +164,10 @@ def compilations():
 def test_a_second_start_compiles_nothing(tmp_path, compilations, compile_cache):
   settings = dict(batch_size=7)
   compile_cache(tmp_path / "xla")  # Without what others compiled.
-  train(config(**settings), tmp_path / "a", ONE)
+  train(config(**settings), tmp_path / "a", ONE, report=False)
   assert compilations["cache_misses"] > 0
   jax.clear_caches()
   compilations.update(cache_misses=0, cache_hits=0)
-  train(config(**settings), tmp_path / "b", ONE)
+  train(config(**settings), tmp_path / "b", ONE, report=False)
   assert compilations["cache_misses"] == 0
   assert compilations["cache_hits"] > 0
