@@ -57,9 +57,7 @@ class Taker:
 
   def _make(self, config: configs.Config, members: bool = False):
     arrays, feed = self._parts.feed.arrays, self._parts.feed
-    system = configs.build(
-      config, arrays.images.shape[1:], arrays.num_classes, parallel.AXIS
-    )
+    system = configs.build(config, arrays.images.shape[1:], arrays.num_classes)
     return dispatch.make_step(
       system, self._parts.prepare, feed.devices, feed.streams, members
     )

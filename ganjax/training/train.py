@@ -19,14 +19,7 @@ from ganjax.runs.sampler import Sampler
 from ganjax.training import dispatch, loop, signals
 
 # What a resumed run may change.
-HARMLESS = {"num_steps", "log_every", "stop_when", "evals", "samples"}
-HARMLESS |= {
-  "checkpoint",
-  "steps_per_dispatch",
-  "extractor",
-  "on_nan",
-  "stream",
-}
+HARMLESS = configs.RESUMABLE_KEYS
 # What a run writes into its workdir.
 KINDS = dict.fromkeys(
   ("checkpoints", "samples", "figures", "evaluations", "faults"), "folder"
@@ -108,7 +101,7 @@ def set_up(
   source, arrays = dispatch.load(config, devices)
   shape, num_classes = arrays.images.shape[1:], arrays.num_classes
   stored = scaling.get(config.scaling, str(arrays.images.dtype))
-  system = configs.build(config, shape, num_classes, parallel.AXIS)
+  system = configs.build(config, shape, num_classes)
   like = runs.abstract_state(system, shape, num_classes)
   shape = system.batches_per_step, config.batch_size
   feed = dispatch.Feed(source, arrays, config, shape, devices)

@@ -78,7 +78,7 @@ def test_updates_apart_are_one_step():
     return batch.replace(images=batch.images / 127.5 - 1.0)
 
   plain = configs.build(spec, shape, num_classes)
-  system = configs.build(spec, shape, num_classes, parallel.AXIS)
+  system = configs.build(spec, shape, num_classes)
   assert (
     len(system.updates) == 3 and system.updates[0][0] is (system.updates[1][0])
   )

@@ -82,9 +82,7 @@ def build_step(
   the choice of their batches on; `state` is donated.
   """
   stored = scaling.get(config.scaling, str(arrays.images.dtype))
-  system = configs.build(
-    config, arrays.images.shape[1:], arrays.num_classes, parallel.AXIS
-  )
+  system = configs.build(config, arrays.images.shape[1:], arrays.num_classes)
 
   def prepare(batch):
     return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))

@@ -12,7 +12,6 @@ from ganjax import data, errors
 from ganjax.data import cache
 from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import metrics, protocols, published, table
-from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.runs import scoring as sources
 from ganjax.runs.configs import schema
@@ -176,7 +175,7 @@ def specs_of(text: str, num_samples: int) -> dict[str, dict[str, Any]]:
   found = {}
   for part in text.split(","):
     name, hyper = named(part)
-    known = schema.of(metrics.find(name), configs.GIVEN)
+    known = schema.of(metrics.find(name), metrics.GIVEN)
     hyper = schema.resolve(f"--metrics {name}", hyper, known)
     found[name] = hyper | {"num_samples": num_samples}
   return found

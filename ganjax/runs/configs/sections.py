@@ -1,0 +1,259 @@
+"""Sections: what a config names, how that is found, and how it is made.
+
+A section is a dict with a `name`; its other keys are arguments of what has that
+name. Which sections a config has depends on its system: each field of the
+system that is a network, an optimizer, a loss, penalties or an augmentation is
+a section, told by the field's annotation. A system with two generators,
+
+    generator_ab: nn.Module
+    generator_ba: nn.Module
+
+has `config.generator_ab` and `config.generator_ba`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import optax
+
+from ganjax import data, errors, nets, registry, systems
+from ganjax.evaluation import extractors, metrics
+from ganjax.objectives import augment, losses, optimizers, penalties
+from ganjax.objectives import optimizers as schedules
+from ganjax.ranges import CountFrom0
+from ganjax.runs.configs import schema
+
+# Which of a net's classes a part is. A part with a longer name, such as
+# `generator_ab`, is told by the first of its words.
+ROLES = ("generator", "discriminator", "encoder", "decoder")
+# Arguments of a system that are keys of the config, not of its section.
+GENERAL = ("d_steps_per_g_step", "ema_decay", "precision", "scaling")
+
+
+class Section(NamedTuple):
+  """A kind of thing that a section of a config names.
+
+  Attributes:
+    kind: what it is, for errors: "net", "penalty".
+    find: name -> the function or class of that name.
+    make: `(name, arguments, shape) -> thing`, with the `image_shape` and the
+      `num_classes` of the dataset as `shape`; None for what `build` does not
+      make.
+    given: arguments of what was found that `make` fills in.
+    factory: of `make`, if it takes arguments of its own beside those of what
+      was found.
+    follows: whether numbers may follow schedules over generator steps.
+    many: whether the section holds any number of such things, each under a
+      name of its own; that is what it names, unless it has a key `name`.
+    default: the section of a config that does not state it, None if it must.
+  """
+
+  kind: str
+  find: Callable[[str], Callable]
+  make: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any] | None = None
+  given: frozenset[str] = frozenset()
+  factory: Callable | None = None
+  follows: bool = False
+  many: bool = False
+  default: Mapping[str, Any] | None = None
+
+  def schema_of(self, found: Callable) -> schema.Schema:
+    """Returns what a section may say that names `found`."""
+    given = {"name", *self.given}
+    result = schema.of(found, given)
+    if self.factory is None:
+      return result
+    return {**result, **schema.of(self.factory, given)}
+
+
+def find_system(name: str) -> Callable[..., systems.System]:
+  """Returns the system `name`: a class, or a function that makes one."""
+  known = getattr(systems, "SYSTEMS", None)
+  if known is not None:
+    return known.find(name)
+  if ":" in name:
+    return registry.find_attribute(name, "system")
+  return systems.find(name).make
+
+
+def find_dataset(name: str) -> Callable[..., data.Arrays]:
+  """Returns `load(split, **arguments) -> Arrays` of the dataset `name`."""
+  if ":" in name:
+    return registry.find_attribute(name, "dataset")
+  return data.find(name).load
+
+
+def find_extractor(name: str) -> Callable[..., extractors.Extractor]:
+  """Returns `make(dataset, train, test, **arguments)` of an extractor."""
+  if ":" in name:
+    return registry.find_attribute(name, "extractor")
+  return extractors.find(name).make
+
+
+def find_net(name: str, role: str) -> Callable[..., nn.Module]:
+  """Returns the module class of the net `name` for a part of a system."""
+  if ":" in name:
+    return registry.find_attribute(name, "net")
+  return nets.find(name, role)
+
+
+def _make_net(
+  name: str,
+  arguments: Mapping[str, Any],
+  shape: Mapping[str, Any],
+  *,
+  role: str,
+) -> nn.Module:
+  found = find_net(name, role)
+  # A net of ganjax has a field for each of them. A user's need not.
+  wanted = inspect.signature(found).parameters
+  given = {key: value for key, value in shape.items() if key in wanted}
+  return found(**given, **arguments)
+
+
+def _net(role: str) -> Section:
+  """Returns the section of a network in the part `role`."""
+  return Section(
+    kind="net",
+    find=functools.partial(find_net, role=role),
+    make=functools.partial(_make_net, role=role),
+    given=frozenset({"parent", "image_shape", "num_classes", "outputs"}),
+  )
+
+
+def _make_optimizer(name, arguments, shape) -> optax.GradientTransformation:
+  del shape
+  return optimizers.get(name, **arguments)
+
+
+OPTIMIZER = Section(
+  kind="optimizer",
+  find=optimizers.find,
+  make=_make_optimizer,
+  factory=optimizers.get,
+  follows=True,
+)
+
+
+def _make_loss(name, arguments, shape) -> losses.Loss:
+  del shape
+  return losses.get(name, **arguments)
+
+
+LOSS = Section(
+  kind="loss",
+  find=losses.LOSSES.find,
+  make=_make_loss,
+  factory=losses.get,
+)
+
+NO_AUGMENTATION = {"name": "none"}
+
+
+def _make_augmentation(name, arguments, shape) -> augment.Augmentation:
+  size = shape["image_shape"]
+  if {"name": name, **arguments} != NO_AUGMENTATION and len(size) != 3:
+    raise errors.UserError(
+      f"config.augment.name={name!r} needs images, not {list(size)}"
+    )
+  return schedules.follow(augment.AUGMENTATIONS.find(name), **arguments)
+
+
+AUGMENTATION = Section(
+  kind="augmentation",
+  find=augment.AUGMENTATIONS.find,
+  make=_make_augmentation,
+  follows=True,
+  default=NO_AUGMENTATION,
+)
+
+
+def _make_penalty(name, arguments, shape) -> penalties.Penalty:
+  del shape
+  return schedules.follow(functools.partial(penalties.get, name), **arguments)
+
+
+PENALTIES = Section(
+  kind="penalty",
+  find=penalties.PENALTIES.find,
+  make=_make_penalty,
+  factory=penalties.get,
+  follows=True,
+  many=True,
+  default={},
+)
+
+
+def _evaluation(every: CountFrom0 = 0, num_samples: CountFrom0 = 0) -> None:
+  """Has the arguments of a score that are not its metric's own.
+
+  Args:
+    every: steps from one score to the next; 0 for at the end only.
+    num_samples: how many samples are scored; 0 for as many as the held-out
+      split has.
+  """
+
+
+# Sections of every config, whatever its system.
+COMMON = {
+  "system": Section(kind="system", find=find_system),
+  "dataset": Section(
+    kind="dataset", find=find_dataset, given=frozenset({"split"})
+  ),
+  "extractor": Section(
+    kind="extractor",
+    find=find_extractor,
+    given=frozenset({"dataset", "train", "test"}),
+    default={"name": "classifier"},
+  ),
+  "evals": Section(
+    kind="metric",
+    find=metrics.find,
+    given=frozenset(metrics.GIVEN),
+    factory=_evaluation,
+    many=True,
+    default={},
+  ),
+}
+
+
+def of_system(system: Callable) -> dict[str, Section]:
+  """Returns the sections of a config with a system, but for the common ones.
+
+  Each part of the system is one. A part that has a default of its own may be
+  left out of a config.
+  """
+  result = {}
+  for name, argument in schema.arguments(system).items():
+    section = _of_part(name, argument.annotation)
+    if section is None:
+      continue
+    has_default = argument.default is not schema.REQUIRED
+    result[name] = section._replace(
+      default={} if has_default and section.default is None else section.default
+    )
+  return result
+
+
+def _of_part(name: str, annotation: Any) -> Section | None:
+  """Returns the section of a part by its annotation, None if it is none."""
+  for part in schema.alternatives(annotation):
+    # Of `Mapping[str, Penalty]` the values count.
+    inner = getattr(part, "__args__", ())[-1:]
+    if inner and inner[0] is penalties.Penalty:
+      return PENALTIES
+    if not isinstance(part, type):
+      continue
+    if issubclass(part, nn.Module):
+      first = name.split("_")[0]
+      return _net(first if first in ROLES else name)
+    if part is optax.GradientTransformation:
+      return OPTIMIZER
+    if part is losses.Loss:
+      return LOSS
+    if part is augment.Augmentation:
+      return AUGMENTATION
+  return None
