@@ -247,6 +247,7 @@ HARMLESS = {
   "checkpoint": dict(every=1, keep=1, retries=2),
   "steps_per_dispatch": 4,
   "extractor": dict(name="classifier"),
+  "imports": ("json",),  # Another path to the same code.
   "on_nan": "rollback",
   "stream": dict(mode="always"),
 }
@@ -254,7 +255,7 @@ HARMLESS = {
 
 def test_every_key_is_of_one_kind_or_the_other():
   keys = {*configs.resolve(config())} - {"population"}  # A run has none.
-  assert keys == {*OTHERS, *HARMLESS} and train.HARMLESS == {*HARMLESS}
+  assert keys == {*OTHERS, *HARMLESS} and configs.RESUMABLE_KEYS == {*HARMLESS}
 
 
 @pytest.mark.parametrize("key", OTHERS)

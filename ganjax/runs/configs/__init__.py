@@ -23,7 +23,7 @@ if TYPE_CHECKING:
   )
   from ganjax.runs.configs.keys import DEFAULTS, RESUMABLE_KEYS
   from ganjax.runs.configs.parts import build, check_devices, load_data
-  from ganjax.runs.configs.resolution import metrics_of, resolve
+  from ganjax.runs.configs.resolution import resolve
 
 __all__ = [
   "DEFAULTS",
@@ -36,7 +36,6 @@ __all__ = [
   "flags",
   "load",
   "load_data",
-  "metrics_of",
   "resolve",
   "schema",
 ]
@@ -52,7 +51,6 @@ _FILES = {
   "experiments": "experiment",
   "load": "experiment",
   "load_data": "parts",
-  "metrics_of": "resolution",
   "resolve": "resolution",
 }
 

@@ -184,7 +184,7 @@ def _parsed(config: Any, argv: Sequence[str]) -> tuple[Any, str]:
     raise _user_error(config, str(error)) from error
   if rest:
     raise errors.UserError(f"unexpected argument {rest[0]!r}; see --help")
-  return values["config"].value, values["workdir"].value
+  return values["config"].value, values["workdir"].value or ""
 
 
 def _take(argv: list[str], flag: str, default: str) -> str:

@@ -7,6 +7,7 @@ versions default to.
 """
 
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,7 +102,7 @@ class Finder:
     for name in imports:
       self._add(absolute(name))
     for name in self.imports:
-      if name == registry.NOWHERE:
+      if name == registry.NOWHERE or _is_imported(name):
         continue
       try:
         registry.import_module(name)
@@ -123,7 +124,7 @@ class Finder:
       found = section.find(name)
     except errors.UserError as error:
       raise self._explained(where, name, section.kind, error) from error
-    self._add(registry.origin(found))
+    self._add(_lasting(registry.origin(found)))
     return found
 
   def schedule(self, path: str, spec: Mapping[str, Any]) -> schema.Schema:
@@ -149,6 +150,39 @@ class Finder:
         "script that must be run first"
       )
     return errors.UserError(f"{where}: {error}")
+
+
+def _lasting(module: str) -> str:
+  """Returns how a module can be named in another process, in any folder.
+
+  A module that is one file, beside a script or a config, is found by its name
+  in that folder alone. Its path is good everywhere.
+
+  Args:
+    module: what `registry.origin` says.
+  """
+  file = _file_of(sys.modules.get(module))
+  if "." in module or file is None or file.name == "__init__.py":
+    return module
+  if {"site-packages", "dist-packages"} & set(file.parts):
+    return module  # It is installed.
+  return str(file)
+
+
+def _is_imported(name: str) -> bool:
+  """Returns whether a file is imported already, under whatever name."""
+  if not name.endswith(".py"):
+    return False
+  known = list(sys.modules.values())
+  return any(getattr(m, "__file__", None) == name for m in known)
+
+
+def _file_of(module: Any) -> pathlib.Path | None:
+  """Returns the .py file of a module, or None."""
+  file = getattr(module, "__file__", None)
+  if file is None or not file.endswith(".py"):
+    return None
+  return pathlib.Path(file).resolve()
 
 
 def absolute(name: str) -> str:
@@ -232,17 +266,14 @@ def _resolve_many(
       named = _with_name(path, named, name)
       found = finder.find(f"{path}.name", named["name"], section)
       known["name"] = _name_entry(named["name"])
+      if section.label is not None:
+        section.label(label, found)
     else:
       found = finder.find(path, label, section)
     known.update(section.schema_of(found))
     follow = finder.schedule if section.follows else None
     result[label] = schema.resolve(path, named, known, follow)
   return result
-
-
-def metrics_of(evals: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-  """Returns label -> metric of `config.evals`: its `name`, or the label."""
-  return {label: spec.get("name", label) for label, spec in evals.items()}
 
 
 def _check_together(result: Mapping[str, Any]) -> None:
@@ -255,7 +286,7 @@ def _check_together(result: Mapping[str, Any]) -> None:
     )
   best = result["checkpoint"]["best"]
   values = []
-  for metric in metrics_of(result["evals"]).values():
+  for metric in result["evals"]:
     values.extend(metrics.values_of(metric))
   if best and best not in values:
     raise errors.UserError(

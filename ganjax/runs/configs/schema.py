@@ -262,7 +262,8 @@ def check_value(path: str, value: Any, entry: Parameter) -> None:
   if entry.kind is not tuple:
     _check_number(path, value, value, entry.range)
     return
-  for item in value:
+  items: Any = value
+  for item in items:
     if not _fits(item, entry.item):
       kind = MANY[entry.item]
       raise errors.UserError(f"{path}={value!r}: not all are {kind}")

@@ -12,7 +12,6 @@ has `config.generator_ab` and `config.generator_ba`.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -48,6 +47,8 @@ class Section(NamedTuple):
     follows: whether numbers may follow schedules over generator steps.
     many: whether the section holds any number of such things, each under a
       name of its own; that is what it names, unless it has a key `name`.
+    label: makes what was found known by its key in such a section, where others
+      look it up by that.
     default: the section of a config that does not state it, None if it must.
   """
 
@@ -58,6 +59,7 @@ class Section(NamedTuple):
   factory: Callable | None = None
   follows: bool = False
   many: bool = False
+  label: Callable[[str, Callable], None] | None = None
   default: Mapping[str, Any] | None = None
 
   def schema_of(self, found: Callable) -> schema.Schema:
@@ -81,45 +83,40 @@ def find_system(name: str) -> Callable[..., systems.System]:
 
 def find_dataset(name: str) -> Callable[..., data.Arrays]:
   """Returns `load(split, **arguments) -> Arrays` of the dataset `name`."""
-  if ":" in name:
-    return registry.find_attribute(name, "dataset")
-  return data.find(name).load
+  found = data.find(name)
+  return getattr(found, "load", found)
 
 
 def find_extractor(name: str) -> Callable[..., extractors.Extractor]:
   """Returns `make(dataset, train, test, **arguments)` of an extractor."""
-  if ":" in name:
-    return registry.find_attribute(name, "extractor")
-  return extractors.find(name).make
+  found = extractors.find(name)
+  return getattr(found, "make", found)
 
 
-def find_net(name: str, role: str) -> Callable[..., nn.Module]:
-  """Returns the module class of the net `name` for a part of a system."""
-  if ":" in name:
-    return registry.find_attribute(name, "net")
-  return nets.find(name, role)
+def _net(part: str) -> Section:
+  """Returns the section of a network.
 
+  Args:
+    part: of the system, "generator_ab"; its first word is a role if it can be.
+  """
+  first = part.split("_")[0]
+  role = first if first in ROLES else None
 
-def _make_net(
-  name: str,
-  arguments: Mapping[str, Any],
-  shape: Mapping[str, Any],
-  *,
-  role: str,
-) -> nn.Module:
-  found = find_net(name, role)
-  # A net of ganjax has a field for each of them. A user's need not.
-  wanted = inspect.signature(found).parameters
-  given = {key: value for key, value in shape.items() if key in wanted}
-  return found(**given, **arguments)
+  def find(name: str) -> Callable[..., nn.Module]:
+    if role is None and ":" not in name:
+      raise errors.UserError(
+        f"{part!r} is no role of ganjax's nets: name a class of your own, as "
+        f"in config.{part}.name='my_nets.py:{part.title()}'"
+      )
+    return nets.find(name, role or ROLES[0])
 
+  def make(name, arguments, shape) -> nn.Module:
+    return nets.get(name, role or ROLES[0], **shape, **arguments)
 
-def _net(role: str) -> Section:
-  """Returns the section of a network in the part `role`."""
   return Section(
     kind="net",
-    find=functools.partial(find_net, role=role),
-    make=functools.partial(_make_net, role=role),
+    find=find,
+    make=make,
     given=frozenset({"parent", "image_shape", "num_classes", "outputs"}),
   )
 
@@ -187,6 +184,28 @@ PENALTIES = Section(
 )
 
 
+def name_metric(label: str, found: Callable) -> None:
+  """Makes a metric known by the label that a config gives it.
+
+  Evaluators, tables and comparisons know a metric by its name alone.
+
+  Args:
+    label: of `config.evals`, with a key `name` of its own.
+    found: what has that name.
+
+  Raises:
+    UserError: it is the name of a metric of ganjax.
+  """
+  if label in metrics.names():
+    own = metrics.find(label)
+    if own is not found and not registry.origin(own):
+      raise errors.UserError(
+        f"config.evals.{label}: ganjax has a metric of that name; choose "
+        "another one for yours"
+      )
+  metrics.METRICS[label] = found
+
+
 def _evaluation(every: CountFrom0 = 0, num_samples: CountFrom0 = 0) -> None:
   """Has the arguments of a score that are not its metric's own.
 
@@ -215,6 +234,7 @@ COMMON = {
     given=frozenset(metrics.GIVEN),
     factory=_evaluation,
     many=True,
+    label=name_metric,
     default={},
   ),
 }
@@ -248,8 +268,7 @@ def _of_part(name: str, annotation: Any) -> Section | None:
     if not isinstance(part, type):
       continue
     if issubclass(part, nn.Module):
-      first = name.split("_")[0]
-      return _net(first if first in ROLES else name)
+      return _net(name)
     if part is optax.GradientTransformation:
       return OPTIMIZER
     if part is losses.Loss:
