@@ -22,7 +22,7 @@ NUM_PAIRS = 1000
 SPLITS = ("train", "test", "validation")
 CLASSIFIER = {"name": "classifier"}
 # Keys of a metric's spec that are not its hyper-parameters.
-_NOT_HYPER = ("every", "num_samples")
+_NOT_HYPER = ("every", "num_samples", "name")
 
 
 class Evaluator:

@@ -258,7 +258,7 @@ def evaluator_of(
   if spec.get("validation_split") or against == "validation":
     validation = configs.load_data(config, "validation")
   return evaluate.Evaluator(
-    spec.get("builder", spec["name"]),
+    spec.get("builder", pathlib.PurePath(spec["name"]).name),
     configs.load_data(config, "train") if train is None else train,
     configs.load_data(config, "test"),
     validation,

@@ -17,7 +17,7 @@ import pytest
 
 from ganjax import errors
 from ganjax.objectives import losses
-from ganjax.runs import configs
+from ganjax.runs import configs, scoring
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extending.md"
@@ -211,6 +211,51 @@ def test_an_import_that_has_moved_matters_only_if_it_is_missed(own_loss):
   both = ("/not/there.py", str(own_loss))
   found = configs.resolve(config(**{**spec, "imports": both}))
   assert found.loss.scale == 1.0 and found.imports == both
+
+
+def test_a_dataset_of_a_file_is_no_place_for_its_classifier(
+  tmp_path, monkeypatch
+):
+  """What is cached under a dataset's name must not land beside its file."""
+  path = tmp_path / "own_data.py"
+  path.write_text(
+    "import numpy as np\n"
+    "from ganjax import data\n"
+    "def load(split='train'):\n"
+    "  return data.Arrays(np.zeros((9, 2), np.float32))\n"
+  )
+  spec = config(dataset=dict(name=f"{path}:load"), evals={})
+  texts = []
+
+  def keep(*values, **named):
+    given = [*values, *named.values()]
+    texts.extend(value for value in given if isinstance(value, str))
+
+  monkeypatch.setattr(scoring.evaluate, "Evaluator", keep)
+  scoring.evaluator_of(configs.resolve(spec))
+  assert "own_data.py:load" in texts
+
+
+@pytest.mark.parametrize(
+  "name, match",
+  [
+    ("own.py:NUMBER", "is no loss, but 3"),
+    ("a b:c", "is no module"),
+    (":c", "is no module"),
+    (".a:c", "is no module"),
+    ("not_a_module:c", "there is no module 'not_a_module'"),
+    ("not_a_file.py:c", "there is no file .*not_a_file.py"),
+    (5000 * "a" + ".py:c", "is no module"),
+    ("a\0.py:c", "there is no file|is no module"),
+  ],
+  ids=range(8),
+)
+def test_a_name_that_leads_nowhere(name, match, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "own.py").write_text("NUMBER = 3\n")
+  with pytest.raises(errors.UserError, match=match) as e:
+    configs.resolve(config(loss=dict(name=name)))
+  assert "config.loss.name" in str(e.value)
 
 
 def test_mistakes_inside_of_a_file_of_ones_own_are_named(own_loss):

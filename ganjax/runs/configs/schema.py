@@ -90,8 +90,10 @@ class Parameter:
 
 
 Schema: TypeAlias = Mapping[str, "Parameter | Schema"]
-# (path, spec) -> the schema of the schedule that the spec names.
-FindSchedule: TypeAlias = Callable[[str, Mapping[str, Any]], Schema]
+Spec: TypeAlias = Mapping[str, Any]
+# (path, spec of a schedule) -> the spec, its file named absolutely, and the
+# schema of the schedule that it names.
+FindSchedule: TypeAlias = Callable[[str, Spec], tuple[Spec, Schema]]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -217,8 +219,8 @@ def resolve(
     path: where the spec stands, for errors: "config.generator".
     spec: key -> value, with any subset of the schema's keys.
     schema: what it may say.
-    find_schedule: if a number may be the spec of a schedule, returns the
-      schema of one.
+    find_schedule: finds the schedule of a number; None if numbers must not
+      follow schedules.
 
   Raises:
     UserError: naming the first key that is unknown, missing, of the wrong
@@ -238,7 +240,8 @@ def resolve(
       raise errors.UserError(f"{where} is missing")
     if find_schedule and isinstance(value, Mapping) and entry.kind is float:
       # The schedule's own numbers are numbers: no schedule of a schedule.
-      result[key] = resolve(where, value, find_schedule(where, value))
+      schedule, its_schema = find_schedule(where, value)
+      result[key] = resolve(where, schedule, its_schema)
       continue
     check_value(where, value, entry)
     # JSON, in which a run keeps its config, has lists only.

@@ -13,7 +13,7 @@ has `config.generator_ab` and `config.generator_ba`.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import optax
@@ -32,14 +32,19 @@ ROLES = ("generator", "discriminator", "encoder", "decoder")
 GENERAL = ("d_steps_per_g_step", "ema_decay", "precision", "scaling")
 
 
+# The keys of a section but for its name, and the `image_shape` and
+# `num_classes` of the dataset.
+Arguments: TypeAlias = Mapping[str, Any]
+Shape: TypeAlias = Mapping[str, Any]
+
+
 class Section(NamedTuple):
   """A kind of thing that a section of a config names.
 
   Attributes:
     kind: what it is, for errors: "net", "penalty".
     find: name -> the function or class of that name.
-    make: `(name, arguments, shape) -> thing`, with the `image_shape` and the
-      `num_classes` of the dataset as `shape`; None for what `build` does not
+    make: `(name, arguments, shape) -> thing`; None for what `build` does not
       make.
     given: arguments of what was found that `make` fills in.
     factory: of `make`, if it takes arguments of its own beside those of what
@@ -54,7 +59,7 @@ class Section(NamedTuple):
 
   kind: str
   find: Callable[[str], Callable]
-  make: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any] | None = None
+  make: Callable[[str, Arguments, Shape], Any] | None = None
   given: frozenset[str] = frozenset()
   factory: Callable | None = None
   follows: bool = False
@@ -83,13 +88,13 @@ def find_system(name: str) -> Callable[..., systems.System]:
 
 def find_dataset(name: str) -> Callable[..., data.Arrays]:
   """Returns `load(split, **arguments) -> Arrays` of the dataset `name`."""
-  found = data.find(name)
+  found: Any = data.find(name)
   return getattr(found, "load", found)
 
 
 def find_extractor(name: str) -> Callable[..., extractors.Extractor]:
   """Returns `make(dataset, train, test, **arguments)` of an extractor."""
-  found = extractors.find(name)
+  found: Any = extractors.find(name)
   return getattr(found, "make", found)
 
 
@@ -110,7 +115,7 @@ def _net(part: str) -> Section:
       )
     return nets.find(name, role or ROLES[0])
 
-  def make(name, arguments, shape) -> nn.Module:
+  def make(name: str, arguments: Arguments, shape: Shape) -> nn.Module:
     return nets.get(name, role or ROLES[0], **shape, **arguments)
 
   return Section(
@@ -121,7 +126,9 @@ def _net(part: str) -> Section:
   )
 
 
-def _make_optimizer(name, arguments, shape) -> optax.GradientTransformation:
+def _make_optimizer(
+  name: str, arguments: Arguments, shape: Shape
+) -> optax.GradientTransformation:
   del shape
   return optimizers.get(name, **arguments)
 
@@ -135,7 +142,7 @@ OPTIMIZER = Section(
 )
 
 
-def _make_loss(name, arguments, shape) -> losses.Loss:
+def _make_loss(name: str, arguments: Arguments, shape: Shape) -> losses.Loss:
   del shape
   return losses.get(name, **arguments)
 
@@ -150,7 +157,9 @@ LOSS = Section(
 NO_AUGMENTATION = {"name": "none"}
 
 
-def _make_augmentation(name, arguments, shape) -> augment.Augmentation:
+def _make_augmentation(
+  name: str, arguments: Arguments, shape: Shape
+) -> augment.Augmentation:
   size = shape["image_shape"]
   if {"name": name, **arguments} != NO_AUGMENTATION and len(size) != 3:
     raise errors.UserError(
@@ -168,7 +177,9 @@ AUGMENTATION = Section(
 )
 
 
-def _make_penalty(name, arguments, shape) -> penalties.Penalty:
+def _make_penalty(
+  name: str, arguments: Arguments, shape: Shape
+) -> penalties.Penalty:
   del shape
   return schedules.follow(functools.partial(penalties.get, name), **arguments)
 
