@@ -224,7 +224,8 @@ def test_a_dataset_of_a_file_is_no_place_for_its_classifier(
     "def load(split='train'):\n"
     "  return data.Arrays(np.zeros((9, 2), np.float32))\n"
   )
-  spec = config(dataset=dict(name=f"{path}:load"), evals={})
+  spec = config(evals={})
+  spec.dataset = dict(name=f"{path}:load")
   texts = []
 
   def keep(*values, **named):
