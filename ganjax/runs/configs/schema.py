@@ -136,52 +136,77 @@ def of(thing: Callable, given: Iterable[str] = ()) -> Schema:
   return result
 
 
-def alternatives(annotation: Any) -> list[Any]:
-  """Returns the types of a union, without None; else the one that there is."""
+def alternatives(annotation: Any) -> tuple[list[Any], list[Any]]:
+  """Takes an annotation apart.
+
+  Args:
+    annotation: `Annotated[float, ABOVE_0] | None`.
+
+  Returns:
+    The types that it allows, without None, and what is noted of them:
+    `[float]`, `[ABOVE_0]`.
+  """
   origin = typing.get_origin(annotation)
+  if origin is typing.Annotated:
+    inner, *own_notes = typing.get_args(annotation)
+    kinds, notes = alternatives(inner)
+    return kinds, [*notes, *own_notes]
   if origin in (typing.Union, types.UnionType):
-    members = [alternatives(part) for part in typing.get_args(annotation)]
-    return [part for found in members for part in found]
-  return [] if annotation is type(None) else [annotation]
+    parts = [alternatives(part) for part in typing.get_args(annotation)]
+    return (
+      [kind for kinds, _ in parts for kind in kinds],
+      [note for _, notes in parts for note in notes],
+    )
+  return [] if annotation is type(None) else [annotation], []
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> Parameter | None:
   """Returns what a config may say of an argument; None if it cannot."""
-  parts = alternatives(annotation)
-  range_ = None
-  for part in parts:
-    for note in getattr(part, "__metadata__", ()):
-      if isinstance(note, (Range, Choice)):
-        range_ = note
-  plain = [getattr(part, "__origin__", part) for part in parts]
-  # Of `Annotated[tuple[int, ...], ...]` the origin is `tuple[int, ...]`.
-  kinds = [typing.get_origin(part) or part for part in plain]
-  if range_ is None:
-    range_ = RANGES.get(name)
+  allowed, notes = alternatives(annotation)
+  kind = _kind_of(allowed, default)
+  if kind is None:
+    return None
+  range_: Range | Choice | None = RANGES.get(name)
+  for note in notes:
+    if isinstance(note, (Range, Choice)):
+      range_ = note
+  item = str
+  if kind is tuple:
+    item = _item_of(allowed, default, range_)
+  return Parameter(default=default, kind=kind, item=item, range=range_)
+
+
+def _kind_of(allowed: list[Any], default: Any) -> type | None:
+  """Returns the kind of an argument, one of `KINDS`; None if it has none.
+
+  Args:
+    allowed: the types of its annotation.
+    default: its default. Where there is one, it decides: it is what is run.
+      A whole one where any number may stand is any number.
+  """
+  kinds = [typing.get_origin(kind) or kind for kind in allowed]
   if default is None:
     # Of what may be absent a config knows numbers only.
-    if float not in kinds:
-      return None
-    kind: Any = float
-  elif default is REQUIRED:
-    known = [kind for kind in kinds if kind in KINDS]
-    kind = known[0] if known and float not in known else float
-  else:
-    kind = next((k for k in KINDS if isinstance(default, k)), None)
-    if kind is None:
-      return None
-  if kind is not tuple:
-    return Parameter(default=default, kind=kind, range=range_)
-  item = None
-  for part in plain:
-    inner = typing.get_args(part)
+    return float if float in kinds else None
+  if type(default) is int and float in kinds:
+    return float
+  if default is not REQUIRED:
+    return next((kind for kind in KINDS if isinstance(default, kind)), None)
+  known = [kind for kind in kinds if kind in KINDS]
+  # What has no annotation is a number, as nearly all of optax is.
+  return known[0] if known and float not in known else float
+
+
+def _item_of(allowed: list[Any], default: Any, range_: Any) -> type:
+  """Returns the kind of a tuple's items."""
+  for kind in allowed:
+    inner = typing.get_args(kind)
     if inner and inner[0] in MANY:
-      item = inner[0]
-  if item is None and isinstance(default, tuple) and default:
-    item = type(default[0])
-  if item is None:
-    item = int if isinstance(range_, Range) else str
-  return Parameter(default=default, kind=tuple, item=item, range=range_)
+      return inner[0]
+  if isinstance(default, tuple) and default:
+    return type(default[0])
+  # Of an empty default, that there is a range says what it holds.
+  return int if isinstance(range_, Range) else str
 
 
 def defaults(schema: Schema) -> dict[str, Any]:

@@ -271,7 +271,7 @@ def of_system(system: Callable) -> dict[str, Section]:
 
 def _of_part(name: str, annotation: Any) -> Section | None:
   """Returns the section of a part by its annotation, None if it is none."""
-  for part in schema.alternatives(annotation):
+  for part in schema.alternatives(annotation)[0]:
     # Of `Mapping[str, Penalty]` the values count.
     inner = getattr(part, "__args__", ())[-1:]
     if inner and inner[0] is penalties.Penalty:
