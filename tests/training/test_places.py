@@ -238,7 +238,7 @@ OTHERS = {
   "penalties": (dict(r1=dict(gamma=7.0)), "r1.every=absent", "7.0"),
 }
 # What a resume may change.
-HARMLESS = {
+RESUMABLE = {
   "num_steps": 6,
   "log_every": 2,
   "stop_when": "generator collapsed",
@@ -255,7 +255,8 @@ HARMLESS = {
 
 def test_every_key_is_of_one_kind_or_the_other():
   keys = {*configs.resolve(config())} - {"population"}  # A run has none.
-  assert keys == {*OTHERS, *HARMLESS} and configs.RESUMABLE_KEYS == {*HARMLESS}
+  assert keys == {*OTHERS, *RESUMABLE}
+  assert configs.RESUMABLE_KEYS == {*RESUMABLE}
 
 
 @pytest.mark.parametrize("key", OTHERS)
@@ -276,14 +277,14 @@ def test_a_workdir_of_another_config_names_the_key(key, unbroken):
   assert (unbroken.workdir / "config.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("key", HARMLESS)
+@pytest.mark.parametrize("key", RESUMABLE)
 def test_what_a_resume_may_change(key, unbroken, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(unbroken.workdir, folder)
-  found = run(folder, **{key: HARMLESS[key]})
+  found = run(folder, **{key: RESUMABLE[key]})
   assert found.step == 8 and rows(found) == rows(unbroken)
   jax.tree.map(np.testing.assert_array_equal, found.state, unbroken.state)
-  assert configs.resolve(config(**{key: HARMLESS[key]})) == found.config
+  assert configs.resolve(config(**{key: RESUMABLE[key]})) == found.config
 
 
 # --- Devices ----------------------------------------------------------------
