@@ -133,6 +133,8 @@ def _lasting(module: str) -> str:
   Args:
     module: what `registry.origin` says.
   """
+  if module == registry.NOWHERE:
+    return module
   file = _file_of(sys.modules.get(module))
   if "." in module or file is None or file.name == "__init__.py":
     return module
