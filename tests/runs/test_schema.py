@@ -35,6 +35,8 @@ def function(
   number: float = 1,
   seed: Seed = 0,
   mode: Annotated[str, Choice(("fast", "slow"))] = "fast",
+  decay_rate: float = 2.0,  # In ganjax, not here, a name with a range.
+  momentum: float = 1.0,
   array: object = None,
   *arguments,
   **others,
@@ -69,6 +71,8 @@ GOOD = {
   "number": [0.5, -3],
   "seed": [0, 2**32 - 1],
   "mode": ["slow"],
+  "decay_rate": [-1.0],
+  "momentum": [2.0],
 }
 
 

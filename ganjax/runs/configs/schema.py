@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from ganjax import errors, ranges
+from ganjax import errors, ranges, registry
 from ganjax.ranges import Choice, Range
 
 KINDS = {
@@ -38,9 +38,8 @@ MANY = {
 LARGEST = 3.4e38  # Just below the end of float32.
 REQUIRED: Any = inspect.Parameter.empty
 
-# The ranges of parameters whose own annotations do not say them: those of
-# optax, and those of ganjax that have one meaning wherever they stand. An
-# annotation comes first.
+# The ranges of parameters of ganjax and of optax that have one meaning wherever
+# they stand. A range in an annotation comes before that of the name.
 RANGES: dict[str, Range] = {
   name: range_
   for range_, names in {
@@ -128,9 +127,11 @@ def of(thing: Callable, given: Iterable[str] = ()) -> Schema:
     thing: its numbers, texts and tuples are keys of a config.
     given: arguments that the caller of `thing` fills in.
   """
+  # What a name means in somebody else's code is for them to say.
+  named = {} if registry.origin(thing) else RANGES
   result: dict[str, Parameter | Schema] = {}
   for name, argument in arguments(thing).items():
-    entry = _parameter(name, argument.annotation, argument.default)
+    entry = _parameter(argument.annotation, argument.default, named.get(name))
     if entry is not None and name not in given:
       result[name] = entry
   return result
@@ -160,13 +161,20 @@ def alternatives(annotation: Any) -> tuple[list[Any], list[Any]]:
   return [] if annotation is type(None) else [annotation], []
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter | None:
-  """Returns what a config may say of an argument; None if it cannot."""
+def _parameter(
+  annotation: Any, default: Any, range_: Range | Choice | None
+) -> Parameter | None:
+  """Returns what a config may say of an argument; None if it cannot.
+
+  Args:
+    annotation: of the argument.
+    default: of the argument.
+    range_: where the annotation says none.
+  """
   allowed, notes = alternatives(annotation)
   kind = _kind_of(allowed, default)
   if kind is None:
     return None
-  range_: Range | Choice | None = RANGES.get(name)
   for note in notes:
     if isinstance(note, (Range, Choice)):
       range_ = note
