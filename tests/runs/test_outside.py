@@ -144,7 +144,7 @@ def loaded(outside, tmp_path_factory):
 
 
 def test_every_block_runs_and_every_run_loads_elsewhere(loaded):
-  names = set(re.findall(r"runs/(\w+)", PAGE.read_text()))
+  names = set(re.findall(r'(?:workdir |")runs/(\w+)', PAGE.read_text()))
   assert loaded.keys() == names and len(names) > 10
   for name, line in loaded.items():
     if name != "python":
