@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Wings that stand in one set do not know each other.
 WINGS = [
   {"errors"},
-  {"registry", "files", "processes"},
+  {"registry", "files", "processes", "ranges"},
   {"parallel", "state"},
   {"data", "nets", "objectives"},
   {"evaluation"},

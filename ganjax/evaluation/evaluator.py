@@ -24,7 +24,7 @@ NUM_PAIRS = 1000
 SPLITS = ("train", "test", "validation")
 CLASSIFIER = {"name": "classifier"}
 # Keys of a metric's spec that are not its hyper-parameters.
-NOT_HYPER = ("every", "num_samples")
+NOT_HYPER = ("every", "num_samples", "name")
 
 # The hyper-parameters of a metric, with `every` and `num_samples`.
 Spec: TypeAlias = Mapping[str, Any]

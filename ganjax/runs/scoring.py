@@ -332,7 +332,7 @@ def evaluator_of(
   if train is None:
     train = configs.load_data(config, "train")
   return evaluate.Evaluator(
-    name=spec.get("builder", spec["name"]),
+    name=spec.get("builder", pathlib.PurePath(spec["name"]).name),
     train=train,
     test=configs.load_data(config, "test"),
     validation=validation,

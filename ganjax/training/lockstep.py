@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ganjax import parallel
 from ganjax.runs import configs
 from ganjax.training import loop, program
 
@@ -65,9 +64,7 @@ class PopulationStepper:
     """Returns the step of a config, of one member or of all."""
     feed = self._parts.feed
     arrays = feed.arrays
-    system = configs.build(
-      config, arrays.images.shape[1:], arrays.num_classes, parallel.AXIS
-    )
+    system = configs.build(config, arrays.images.shape[1:], arrays.num_classes)
     return program.make_step(
       system, self._parts.prepare, feed.devices, feed.streams, members
     )

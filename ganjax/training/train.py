@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from ganjax import data, errors, files, parallel, processes
+from ganjax import data, errors, files, processes
 from ganjax.data import cache, scaling, sources
 from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import extractors, metrics
@@ -151,7 +151,7 @@ def build_parts(
   stored = scaling.get(config.scaling, str(arrays.images.dtype))
   shape = arrays.images.shape[1:]
   num_classes = arrays.num_classes
-  system = configs.build(config, shape, num_classes, parallel.AXIS)
+  system = configs.build(config, shape, num_classes)
 
   def prepare(batch):
     return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))

@@ -94,7 +94,9 @@ def test_a_scheduled_penalty_is_another_one_at_each_step():
 
 def scheduled(make):
   """Returns `make` with a schedule for each of its numbers."""
-  numbers = [k for k, v in schema.of(make, ()).items() if type(v) is float]
+  numbers = [
+    k for k, v in schema.of(make, ()).items() if type(v.default) is float
+  ]
   return schedules.follow(make, **{k: cosine(0.5, 0.1) for k in numbers})
 
 

@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 from trees import largest_difference, mix
 
 import ganjax
-from ganjax import data, errors, nets, parallel
+from ganjax import data, errors, nets
 from ganjax.data import digits
 from ganjax.objectives import optimizers
 from ganjax.runs import configs
@@ -181,7 +181,6 @@ def test_devices_do_not_change_the_update():
     devices = jax.devices()[:num_devices]
     system = make(
       "dcgan",
-      parallel.AXIS,
       reconstruction="binary_cross_entropy",
       corruption=0.2,
       masking=0.3,

@@ -10,12 +10,13 @@ import pytest
 
 from ganjax import errors, main
 from ganjax.runs import configs
+from ganjax.runs.configs import flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def resolved(*flags):
-  return main.parse(["main", *flags])[0]
+def resolved(*overrides):
+  return flags.parse(["main", *overrides])[0]
 
 
 # What is typed -> what the line says.
@@ -159,11 +160,11 @@ def test_points_cannot_be_augmented(tmp_path, capsys):
 
 def test_config_and_workdir_in_either_form(tmp_path):
   path = ROOT / "experiments" / "toy_ring.py"
-  config, workdir = main.parse(["main", "--config", str(path)])
+  config, workdir = flags.parse(["main", "--config", str(path)])
   assert config.dataset.name == "toy"
   assert workdir == os.path.join("runs", "toy_ring")
-  flags = [f"--config={path}:smoke", "--workdir", str(tmp_path)]
-  config, workdir = main.parse(["main", *flags])
+  argv = ["main", f"--config={path}:smoke", "--workdir", str(tmp_path)]
+  config, workdir = flags.parse(argv)
   assert config.num_steps == 2 and workdir == str(tmp_path)
 
 

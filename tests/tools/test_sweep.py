@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from ganjax import errors
-from ganjax.runs import configs
+from ganjax.evaluation import metrics
 from ganjax.tools.sweep import __main__ as sweep
 from ganjax.tools.sweep import cell, clusters, driver, executors, page, tables
 
@@ -288,9 +288,7 @@ def test_every_row_of_every_table_resolves(name, tmp_path):
   assert seeds == set(table["seeds"])
   for config in found.values():  # It will have what the table shows.
     assert set(table["values"]) <= {
-      value
-      for metric in config["evals"]
-      for value in configs.metrics.values_of(metric)
+      value for metric in config["evals"] for value in metrics.values_of(metric)
     }
   headed = page.Page(table, list(found), found, {})
   assert {len(row) for row in headed.rows} == {len(headed.head)}

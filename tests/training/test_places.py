@@ -241,6 +241,7 @@ RESUMABLE = {
   "checkpoint": dict(every=1, keep=1, retries=2),
   "steps_per_dispatch": 4,
   "extractor": dict(name="classifier"),
+  "imports": ("json",),  # Another path to the same code.
   "on_nan": "rollback",
   "stream": dict(mode="always"),
 }

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ganjax import errors, parallel
+from ganjax import errors
 from ganjax.runs import configs
 from ganjax.training import program
 from ganjax.training.train import train
@@ -78,7 +78,7 @@ def test_updates_apart_are_one_step():
     return batch.replace(images=batch.images / 127.5 - 1.0)
 
   plain = configs.build(spec, shape, num_classes)
-  system = configs.build(spec, shape, num_classes, parallel.AXIS)
+  system = configs.build(spec, shape, num_classes)
   updates = system.updates()
   assert len(updates) == 3 and updates[0].function == updates[1].function
   state = plain.init(jax.random.key(0), prepare(arrays))

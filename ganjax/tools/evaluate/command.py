@@ -18,7 +18,6 @@ from ganjax.evaluation import (
   published,
   table,
 )
-from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.runs import scoring as sources
 from ganjax.runs.configs import schema
@@ -182,7 +181,7 @@ def specs_of(text: str, num_samples: int) -> dict[str, dict[str, Any]]:
   found = {}
   for part in text.split(","):
     name, hyper = named(part)
-    known = schema.of(metrics.find(name), configs.GIVEN)
+    known = schema.of(metrics.find(name), metrics.GIVEN)
     hyper = schema.resolve(f"--metrics {name}", hyper, known)
     found[name] = hyper | {"num_samples": num_samples}
   return found
