@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 WINGS = [
   {"errors"},
   {"registry", "files", "processes"},
-  {"parallel", "state"},
+  {"parallel", "state", "cli"},
   {"data", "nets", "objectives"},
   {"evaluation"},
   {"systems"},

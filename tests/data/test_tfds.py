@@ -13,10 +13,13 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from verbs import Verb
 
 from ganjax import data, errors
 from ganjax.data import cache, tfds
-from ganjax.tools import prepare
+
+prepare = Verb("prepare")
+
 
 NUM = {"train": 10, "test": 4}
 

@@ -4,6 +4,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax import errors
 from ganjax.data import cache, digits, toy
@@ -11,7 +12,9 @@ from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import extractors, metrics, protocols, table
 from ganjax.evaluation.extractors import classifier
 from ganjax.runs import scoring as sources
-from ganjax.tools.evaluate import __main__ as command
+
+command = Verb("evaluate")
+
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from trees import largest_difference
+from verbs import Verb
 
 from ganjax import data, errors, nets, parallel
 from ganjax.objectives import losses, optimizers
 from ganjax.runs import configs, report
 from ganjax.runs import run as runs
 from ganjax.systems import autoencoder, bigan, gan, vae
-from ganjax.tools import sample
 from ganjax.training import train
+
+sample = Verb("sample")
+
 
 SHAPE = (8, 8, 2)
 RANDOM = np.random.RandomState(0)

@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 import pytest
 import scipy.stats
+from verbs import Verb
 
 import ganjax
 from ganjax import data, errors, parallel
@@ -20,7 +21,9 @@ from ganjax.runs import configs
 from ganjax.runs import run as runs
 from ganjax.runs.sampler import CHUNK, STANDING_SEED, Sampler
 from ganjax.systems import STATISTICS, gan
-from ganjax.tools import sample as command
+
+command = Verb("sample")
+
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import ml_collections
 from ml_collections import config_dict
 
-from ganjax import data, errors, nets, systems
+from ganjax import data, errors, files, nets, systems
 from ganjax.evaluation import extractors, metrics
 from ganjax.objectives import (
   augment,
@@ -30,7 +30,7 @@ from ganjax.runs.configs import schema
 # An ml_collections.ConfigDict; what it holds is known at run time alone.
 Config: TypeAlias = Any
 
-EXPERIMENTS = pathlib.Path(__file__).resolve().parents[3] / "experiments"
+EXPERIMENTS = files.experiments()
 
 DEFAULTS = dict(
   num_steps=schema.REQUIRED,
