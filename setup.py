@@ -9,4 +9,6 @@ setuptools.setup(
   # are installed within it, so that their names work from any folder.
   packages=[*PACKAGES, "ganjax.experiments", "ganjax.experiments.tables"],
   package_dir={"ganjax.experiments": "experiments"},
+  # What the page of `ganjax compare` is made of.
+  package_data={"ganjax.tools.compare": ["web/*"]},
 )

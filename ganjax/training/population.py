@@ -78,7 +78,7 @@ def train(
       print(f"\n{run.workdir}")
       report.show(run, parts.evaluator, parts.feed.arrays)
   if first:
-    print(f"\nover all: python -m ganjax.compare {workdir}")
+    print(f"\nover all: ganjax compare {workdir}")
   processes.agree(None)  # The others wait for the first one's report.
   return found
 

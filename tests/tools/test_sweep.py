@@ -28,7 +28,7 @@ sweep = Verb("sweep")
 # step's checkpoint whole, or to have the driver stopped at step 2.
 EXPERIMENT = """
 import os, pathlib, signal, time
-from ganjax import checkpoint, configs, report
+from ganjax.runs import checkpoint, configs, report
 
 HERE = pathlib.Path(__file__).parent
 

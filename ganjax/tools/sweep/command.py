@@ -6,6 +6,8 @@ import pathlib
 import signal
 from typing import Any
 
+from ganjax import errors, files
+
 EXAMPLES = """
 examples:
   ganjax sweep rgan_unstable:small --jobs 2
@@ -37,12 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "of its own, and prints what came of them beside the paper's numbers. The "
     "same command goes on where it was stopped."
   )
-  parser.epilog = EXAMPLES
+  folder = files.experiments() / "tables"
+  names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
+  parser.epilog = f"{EXAMPLES}\ntables: {', '.join(names)}"
   add = parser.add_argument
   add(
     "table",
     metavar="FILE[:ARG]",
-    help="a table, by path or by name, see experiments/tables",
+    help="a table, by path or by name; those below come with ganjax",
   )
   add(
     "--out",
@@ -118,7 +122,6 @@ def sweep(args: argparse.Namespace) -> int:
   """
   import jax
 
-  from ganjax import errors
   from ganjax.tools.sweep import cell, driver, executors, page, tables
 
   # The devices are for the cells, which are other processes.
@@ -154,8 +157,6 @@ def sweep(args: argparse.Namespace) -> int:
 
 def _option(text: str) -> tuple[str, Any]:
   """Returns the key and the value of `KEY=VALUE`."""
-  from ganjax import errors
-
   key, equals, value = text.partition("=")
   if not (key and equals):
     raise errors.UserError(f"--option {text} must be KEY=VALUE")
