@@ -4,12 +4,15 @@ import argparse
 import importlib
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
+from typing import cast
 
 import ganjax
 from ganjax import cli, errors, tools
 from ganjax import main as training
 
+WIDTH = 79  # Of help texts.
 USAGE = """\
 usage: ganjax VERB ...
 
@@ -57,14 +60,18 @@ def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
     allow_abbrev=False,
   )
   tool.add_arguments(parser)
+  # The formatter leaves line breaks as they are, for the examples' sake.
+  if parser.description and "\n" not in parser.description:
+    parser.description = textwrap.fill(parser.description, WIDTH)
   parser.add_argument(
     "--debug", action="store_true", help="show the traceback of an error"
   )
   if getattr(tool, "TAKES_CONFIG_FLAGS", False):
-    args, args.flags = parser.parse_known_args(argv)
-    for flag in args.flags:
+    args, flags = parser.parse_known_args(argv)
+    for flag in flags:
       if not flag.startswith("--config.") or "=" not in flag:
         raise errors.UserError(f"unexpected argument {flag!r}; see --help")
+    args.flags = flags
   else:
     args = parser.parse_args(argv)
   args.command = shlex.join(["ganjax", verb, *argv])
@@ -73,7 +80,8 @@ def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
 
 def find(verb: str) -> tools.Tool:
   """Returns the module of a verb other than `train`."""
-  return importlib.import_module(f"ganjax.tools.{tools.VERBS[verb].module}")
+  name = f"ganjax.tools.{tools.VERBS[verb].module}"
+  return cast(tools.Tool, importlib.import_module(name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

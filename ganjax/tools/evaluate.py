@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
   evaluator.prepare(specs)
   folder = args.target if is_run else cache.root()
   start = time.perf_counter()
-  rows = {
+  rows: dict[str, table.Records] = {
     who: scoring.score(evaluator, source, specs, folder)
     for who, source in found.items()
   }
@@ -254,7 +254,7 @@ def _write(out: pathlib.Path, rows: "Mapping[str, table.Records]") -> None:
 
 def _other(
   path: pathlib.Path, rows: "Mapping[str, table.Records]"
-) -> "dict[str, table.Records]":
+) -> "Mapping[str, table.Records]":
   """Returns the rows of another result, if their protocols are the same."""
   from ganjax.evaluation import metrics, protocols
 

@@ -4,6 +4,7 @@ import argparse
 import ast
 import pathlib
 import signal
+import textwrap
 from typing import Any
 
 from ganjax import errors, files
@@ -41,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   folder = files.experiments() / "tables"
   names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
-  parser.epilog = f"{EXAMPLES}\ntables: {', '.join(names)}"
+  listed = textwrap.fill(f"tables: {', '.join(names)}", 79)
+  parser.epilog = f"{EXAMPLES}\n{listed}"
   add = parser.add_argument
   add(
     "table",
