@@ -285,13 +285,12 @@ def specs_of(text: str, num_samples: int) -> dict[str, Spec]:
     UserError: an unknown metric or hyper-parameter, or one out of range.
   """
   from ganjax.evaluation import metrics
-  from ganjax.runs import configs
   from ganjax.runs.configs import schema
 
   found = {}
   for part in text.split(","):
     name, hyper = named(part)
-    known = schema.of(metrics.find(name), configs.GIVEN)
+    known = schema.of(metrics.find(name), metrics.GIVEN)
     checked = schema.resolve(f"--metrics {name}", hyper, known)
     found[name] = {**checked, "num_samples": num_samples}
   return found
