@@ -5,8 +5,7 @@ deconvolutional G, a D of maxout convolutions with dropout, batches of 128 and
 a learning rate of .004 / 1.000004^t; all else as in `cifar_2014_fc`. An epoch
 is 312 whole batches.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_2014_conv.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_2014_conv
 
 The paper has samples and no score. Not run to its end yet, see
 results/README.md; for a GPU.

@@ -8,8 +8,7 @@ learning rate .025 / 1.000004^t. The paper gives no end: 100 epochs of 400
 steps here. TFDS holds CIFAR-10 in an order of its own, so the 40,000 training
 images are not the authors'.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_2014_fc.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_2014_fc
 
 The paper has samples and no score; samples are shown at full contrast, so a
 distance to the images as they are would say little. Not run to its end yet,

@@ -5,8 +5,7 @@ and how often follows how far it overfits (target .6, p rises from 0 to 1 in
 500,000 images at most); R1 at every 16th step. The nets and the rates are
 those of `cifar_dcgan`, without batch norm in D.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_ada.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_ada
 
 Expected: not run to its end yet, see results/README.md; for a GPU.
 """

@@ -6,8 +6,7 @@ training that of the CIFAR script in the authors' PyTorch code: hinge loss,
 batches of 50, four updates of D for one of G, Adam with 2e-4 and 0 / .999, the
 generator averaged with .9999. Theirs runs 125,000 steps, this one 100,000.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_biggan.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_biggan
 
 Expected: not run to its end yet, see results/README.md; for a GPU.
 """

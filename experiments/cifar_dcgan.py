@@ -3,8 +3,7 @@
 Radford et al. 2016 (https://arxiv.org/abs/1511.06434), layers as "arch 0" of
 Jolicoeur-Martineau 2018 (https://arxiv.org/abs/1807.00734) at 32x32.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_dcgan.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_dcgan
 
 Expected: colours and blobs after 400 steps (three minutes on two cores). The
 whole run is for a GPU and was not made yet: see results/README.md.

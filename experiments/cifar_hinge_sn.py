@@ -5,8 +5,7 @@ updates of D for one of G, Adam with 0 / .9 and a rate that falls from 2e-4 to
 0 over the 50,000 steps of the authors' code. That code draws 128 images for an
 update of G, here it is 64, and it scores G itself, here its average.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_hinge_sn.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_hinge_sn
 
 Expected: not run to its end yet, see results/README.md; for a GPU.
 """

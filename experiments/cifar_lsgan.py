@@ -5,8 +5,7 @@ setting of the relativistic GAN (Jolicoeur-Martineau 2018,
 https://arxiv.org/abs/1807.00734), as in `cifar_rsgan`; RaLSGAN is
 `--config.loss.relativism=average`.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_lsgan.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_lsgan
 
 Expected: not run to its end yet, see results/README.md; for a GPU.
 """

@@ -3,8 +3,7 @@
 Huang et al. 2025 (https://arxiv.org/abs/2501.05441): relativistic pairing with
 R1 and R2, every number on a cosine over the first 20 million images.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_r3gan.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_r3gan
 
 Published: FID 1.96 (Inception) after 250 million images, four days on 8 L40.
 The whole run was not made yet: see results/README.md. The last stages are in

@@ -4,8 +4,7 @@ Jolicoeur-Martineau 2018 (https://arxiv.org/abs/1807.00734), the stable setting
 of the author's code, as in `cifar_rsgan`, with a gradient penalty of 10; one
 update of D for one of G, with which the paper says it beats WGAN-GP's five.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_rasgan_gp.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_rasgan_gp
 
 Expected: the paper's table has an FID of 331.9 for its one seed, the
 reproduction of the ICLR 2019 challenge 24.7. Not run to its end yet, see

@@ -6,8 +6,7 @@ layer, batches of 32, Adam with 2e-4 and .5 / .999. The other losses of the
 paper's table are `--config.loss.name=hinge` and the like, with
 `--config.loss.relativism=none`, `pairing` or `average`.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_rsgan.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_rsgan
 
 As there, samples are normalised by the statistics of their own batch. Expected:
 the paper's FID is 36.6, in Inception's features, here it is in those of a

@@ -5,8 +5,7 @@ penalty 10, five updates of the critic for one of G, Adam with 0 / .9 and a
 rate that falls from 2e-4 to 0 over 100,000 steps, no norm in the critic. Their
 code draws 128 images for an update of G, here it is 64, and dequantises.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/cifar_wgan_gp.py
+    pip install -e '.[tfds]' && ganjax train --config cifar_wgan_gp
 
 Expected: not run to its end yet, see results/README.md; for a GPU.
 """

@@ -4,7 +4,7 @@ Schlegl et al. 2017 (https://arxiv.org/abs/1703.05921). A GAN never sees the
 digit `leave_out`; what a search in its latent space cannot make is new. Theirs
 is a DCGAN on patches of retinal scans; here the nets are fully connected.
 
-    python -m ganjax.main --config experiments/digits_anogan.py
+    ganjax train --config digits_anogan
 
 Expected (3 seeds): a ROC-AUC of .83 with --config.leave_out='(1,)', in a minute
 or two on one core; D's own score, --config.system.name=gan: .76.

@@ -4,7 +4,7 @@ Hinton & Salakhutdinov 2006 (https://doi.org/10.1126/science.1127647); Vincent
 et al. 2008 (https://doi.org/10.1145/1390156.1390294): noise on the inputs keeps
 1,437 digits from being learnt by heart.
 
-    python -m ganjax.main --config experiments/digits_autoencoder.py
+    ganjax train --config digits_autoencoder
 
 Expected: held-out digits come back with a PSNR of 25 dB and an SSIM of .97 (as
 many principal components: 21 dB), in a minute on two cores. Samples are worse,

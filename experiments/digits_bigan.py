@@ -3,7 +3,7 @@
 Donahue et al. 2017 (https://arxiv.org/abs/1605.09782), section 4.1, made small:
 fully connected networks, uniform z, and D sees pixels and z as one vector.
 
-    python -m ganjax.main --config experiments/digits_bigan.py
+    ganjax train --config digits_bigan
 
 Expected (3 seeds): 10 of 10 classes, a Fréchet distance of 3.7 in the features
 of their classifier (held-out digits 1.4, noise 152), reconstructions of 15 dB,

@@ -5,7 +5,7 @@ Goodfellow et al. 2014 (https://arxiv.org/abs/1406.2661), section 7, extension
 (https://arxiv.org/abs/1411.1784) it is a one-hot vector, beside z in the
 generator, and beside the pixels, as constant channels, in the discriminator.
 
-    python -m ganjax.main --config experiments/digits_cgan.py
+    ganjax train --config digits_cgan
 
 Expected: 98.6 % of samples are taken for the digit that was asked for (held-out
 digits 98.1 %), a Fréchet distance of about 3 in the features of their

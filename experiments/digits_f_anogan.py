@@ -4,7 +4,7 @@ Schlegl et al. 2019 (https://doi.org/10.1016/j.media.2019.01.010), made small:
 a WGAN-GP of fully connected nets never sees the digit `leave_out`, and an
 encoder learns beside it.
 
-    python -m ganjax.main --config experiments/digits_f_anogan.py
+    ganjax train --config digits_f_anogan
 
 Expected (3 seeds): a ROC-AUC of .91 with --config.leave_out='(1,)', in a minute
 or two on one core.

@@ -3,8 +3,8 @@
 Chen et al. 2016 (https://arxiv.org/abs/1606.03657): a category of ten and two
 continuous codes are part of z, and a network on D's features guesses them.
 
-    python -m ganjax.main --config experiments/digits_infogan.py
-    python -m ganjax.analyze WORKDIR --only traversal
+    ganjax train --config digits_infogan
+    ganjax analyze WORKDIR --only traversal
 
 Expected (3 seeds): the category of every sample is recognised, not always as a
 digit of its own; a Fréchet distance of about 20 in the features of the digits'

@@ -6,7 +6,7 @@ the losses of context encoders (Pathak et al. 2016,
 https://arxiv.org/abs/1604.07379): half of a digit, a block or single pixels are
 missing. The closing figure has test digits with their left halves filled in.
 
-    python -m ganjax.main --config experiments/digits_inpainting.py
+    ganjax train --config digits_inpainting
 
 Expected: clean digits, most of the class that they had; where half does not
 tell, of another one. Test digits with their left half filled in have a PSNR of

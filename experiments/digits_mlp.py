@@ -3,7 +3,7 @@
 The nets of 2014's MNIST (Goodfellow et al., https://arxiv.org/abs/1406.2661),
 made small, with Adam in place of momentum and a slowed discriminator.
 
-    python -m ganjax.main --config experiments/digits_mlp.py
+    ganjax train --config digits_mlp
 
 Expected: digits of all 10 classes, a Fréchet distance of about 5 in the
 features of their classifier (held-out digits 1.4, noise 152), in less than a

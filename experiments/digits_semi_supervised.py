@@ -4,7 +4,7 @@ Salimans et al. 2016 (https://arxiv.org/abs/1606.03498), section 5: the
 discriminator learns the classes of 50 digits, and from the other 1,387 and the
 generator's only what a digit is. The generator matches its mean features.
 
-    python -m ganjax.main --config experiments/digits_semi_supervised.py
+    ganjax train --config digits_semi_supervised
 
 Expected (3 seeds, each with other labels): 8.4 % of test digits misclassified,
 after a minute on one core; 14.4 % from the labels alone, with

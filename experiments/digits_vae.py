@@ -4,7 +4,7 @@ Kingma & Welling 2014 (https://arxiv.org/abs/1312.6114). Their grey pixels are
 no coins: with a Gaussian of deviation .15 z keeps nine units, with Bernoulli
 pixels four, and samples are blurred (a Fréchet distance of 17 at step 4,000).
 
-    python -m ganjax.main --config experiments/digits_vae.py
+    ganjax train --config digits_vae
 
 Expected: digits of all 10 classes, a Fréchet distance of about 7 in the
 features of their classifier (held-out digits 1.4, noise 152), reconstructions

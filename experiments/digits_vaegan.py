@@ -6,7 +6,7 @@ says nothing of an image. With a D of width 32 and gamma=.01 reconstructions
 were nearer at step 2,000 (22.4 dB, not 19.2) and samples farther (a Fréchet
 distance of 31, not 8).
 
-    python -m ganjax.main --config experiments/digits_vaegan.py
+    ganjax train --config digits_vaegan
 
 Expected (3 seeds): Fréchet distances of 10 to 18 in the features of the digits'
 classifier (held-out digits 2.7, noise 401), reconstructions of 19 to 20 dB, in

@@ -3,7 +3,7 @@
 Huang et al. 2025 (https://arxiv.org/abs/2501.05441) on FFHQ, whose pictures
 are found in `data/ffhq64`, or where `--config.dataset.path` says.
 
-    python -m ganjax.main --config experiments/ffhq64_r3gan.py
+    ganjax train --config ffhq64_r3gan
 
 Published: FID 1.95 (Inception) after 100 million images, real ones flipped
 beforehand; here the pipe alone flips. The whole run was not made yet: see

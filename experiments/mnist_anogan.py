@@ -4,8 +4,8 @@ Schlegl et al. 2017 (https://arxiv.org/abs/1703.05921), a DCGAN and a search in
 its latent space; the argument `f_anogan` is Schlegl et al. 2019
 (https://doi.org/10.1016/j.media.2019.01.010), a WGAN-GP and an encoder.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_anogan.py[:f_anogan]
+    pip install -e '.[tfds]' && ganjax train --config mnist_anogan
+    pip install -e '.[tfds]' && ganjax train --config mnist_anogan:f_anogan
 
 Expected (3 seeds): a ROC-AUC of .83 with --config.leave_out='(8,)' in about 15
 minutes on one core, of f_anogan .85 in 11. 2,000 test images are scored. D's

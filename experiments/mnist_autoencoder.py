@@ -3,8 +3,7 @@
 Hinton & Salakhutdinov 2006 (https://doi.org/10.1126/science.1127647), with ReLU
 and Adam in place of layers trained one by one; their 30 numbers are 32 here.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_autoencoder.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_autoencoder
 
 Expected (3 seeds): test images come back with a PSNR of 24.6 dB, SSIM .953;
 within 5 minutes on one core.

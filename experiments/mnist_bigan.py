@@ -4,8 +4,7 @@ Donahue et al. 2017 (https://arxiv.org/abs/1605.09782), section 4.1: 50 uniform
 latents, and D sees pixels and z as one vector. Theirs is fully connected, with
 batch norm and 400 epochs; here G and E are convolutional and 6 epochs will do.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_bigan.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_bigan
 
 Expected (3 seeds): 10 of 10 classes, a Fréchet distance of 22 in the features
 of their classifier (held-out digits .66), reconstructions of 13.5 dB, in ten

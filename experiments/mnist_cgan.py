@@ -5,8 +5,7 @@ Goodfellow et al. 2014 (https://arxiv.org/abs/1406.2661), section 7, extension
 (https://arxiv.org/abs/1411.1784), but in the networks of `mnist_dcgan` at half
 their width. `digits_cgan` says how to change the way that labels take.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_cgan.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_cgan
 
 Expected (3 seeds): 97.4 % of samples are taken for the digit that was asked for
 (real ones 99.1 %), a Fréchet distance of 2.8 in the features of their

@@ -2,8 +2,7 @@
 
 Radford et al. 2016 (https://arxiv.org/abs/1511.06434).
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_dcgan.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_dcgan
 
 Expected: digits of all 10 classes, a Fréchet distance of about 13 in the
 features of MNIST's classifier (held-out digits .7, noise 478; with 2e-4 for

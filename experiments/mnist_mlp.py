@@ -9,8 +9,7 @@ their first epochs, see results/parzen.md; `:averaged` keeps a mean of G's.
 The paper gives no end: 100 epochs of 500 steps here. TFDS holds MNIST
 shuffled, so the 50,000 training images are not the file's first 50,000.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_mlp.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_mlp
 """
 
 import ml_collections

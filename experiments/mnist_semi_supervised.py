@@ -5,8 +5,7 @@ matching and noise on D's input. Theirs has noise and weight norm in every
 layer, too, and an error of .93 % over ten choices of the labels; these nets
 are small convolutional ones without weight norm.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_semi_supervised.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_semi_supervised
 
 Expected (3 seeds, each with other labels): test errors of 7.5, 8.3 and 10.0 %,
 within 13 minutes on one core; 22.4, 20.1 and 22.1 % from the same labels alone,

@@ -5,8 +5,7 @@ Kingma & Welling 2014 (https://arxiv.org/abs/1312.6114): two hidden layers of
 1 anew at every step, and once for the test images. The authors' code takes
 them as they are: `--config.system.binarize=False`.
 
-    pip install -e '.[tfds]' && python -m ganjax.main \
-        --config experiments/mnist_vae.py
+    pip install -e '.[tfds]' && ganjax train --config mnist_vae
 
 Expected (3 seeds): test ELBO -95.0 nats (standard deviation .1), with 50 draws
 -92.4, digits of all 10 classes; within 11 minutes on one core.

@@ -7,10 +7,8 @@ a new D. Simultaneous updates, D's loss halved, columns of weights at most
 1.000004^t, on the unlabelled images: an epoch is 980 batches of 100 here. The
 database is not public: `ganjax/data/tfd.py` says whom to ask.
 
-    python -m ganjax.main --config experiments/tfd_mlp.py \
-        --config.dataset.path=DIR
-    python -m ganjax.main --config experiments/tfd_mlp.py:stage2 \
-        --config.dataset.path=DIR
+    ganjax train --config tfd_mlp --config.dataset.path=DIR
+    ganjax train --config tfd_mlp:stage2 --config.dataset.path=DIR
 
 Published: Parzen log-likelihood 2057 +- 26 over the folds. For a GPU; not run
 yet, for want of the data. `smoke` draws digits.

@@ -3,7 +3,7 @@
 The data of PacGAN (Lin et al. 2018, https://arxiv.org/abs/1712.04086), scaled
 to [-1, 1], with the plain game and z of two dimensions.
 
-    python -m ganjax.main --config experiments/toy_grid.py
+    ganjax train --config toy_grid
 
 Expected (seeds 0, 1, 2): 25 of 25 modes each, 65 to 74 % of the samples within
 three standard deviations of one.

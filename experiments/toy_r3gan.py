@@ -3,7 +3,7 @@
 Relativistic pairing with zero-centred gradient penalties on reals and fakes
 (Huang et al. 2025, https://arxiv.org/abs/2501.05441); all else as `toy_ring`.
 
-    python -m ganjax.main --config experiments/toy_r3gan.py
+    ganjax train --config toy_r3gan
 
 Expected (seeds 0, 1, 2): 8 of 8 modes each, KL of their shares below 0.001,
 63, 78 and 78 % of the samples within three standard deviations of a mode.

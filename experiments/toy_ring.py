@@ -3,7 +3,7 @@
 The data of Metz et al. 2017 (https://arxiv.org/abs/1611.02163), scaled to
 [-1, 1], and the 256 dimensions of z of their code, with the plain game.
 
-    python -m ganjax.main --config experiments/toy_ring.py
+    ganjax train --config toy_ring
 
 Expected (seeds 0, 1, 2): 7, 8 and 8 of 8 modes, KL of their shares 0.43, 0.30
 and 0.01: the samples lie on an arc that stays open, or closes late.

@@ -8,7 +8,7 @@ The public names are imported when first used, so that `--help` is quick.
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> where it lives: a module, or an attribute of one.
 _PUBLIC = {

@@ -1,4 +1,4 @@
-"""Files that are written at once and complete, or not at all."""
+"""Files that are written at once and complete, and those that ganjax has."""
 
 import contextlib
 import json
@@ -7,6 +7,17 @@ import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+
+def experiments() -> pathlib.Path:
+  """Returns the folder of the experiments that come with ganjax."""
+  package = pathlib.Path(__file__).resolve().parent
+  installed = package / "experiments"
+  # A wheel has them within the package; a checkout, and so an editable
+  # install, beside it.
+  if installed.is_dir():
+    return installed
+  return package.parent / "experiments"
 
 
 @contextlib.contextmanager

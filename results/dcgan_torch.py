@@ -7,7 +7,7 @@ The networks of `cifar_dcgan` in PyTorch's own layers: G 128 -> 512x4x4 ->
 256x8x8 -> 128x16x16 -> 3x32x32, 4x4 transposed convolutions, batch norm, ReLU,
 tanh; D 3 -> 64 -> 128 -> 256 -> 1, 4x4 convolutions of stride 2, batch norm but
 in the first, leaky ReLU .2. Adam with 2e-4 and .5 / .999, non-saturating loss.
-Prints `peer <ms a step>`: to be run in turn with `python -m ganjax.bench`, not
+Prints `peer <ms a step>`: to be run in turn with `ganjax bench`, not
 at the same time.
 """
 

@@ -20,6 +20,7 @@ WINGS = [
   {"systems"},
   {"runs"},
   {"training"},
+  {"cli"},
   {"main"},
   {"tools"},
   {"__main__"},

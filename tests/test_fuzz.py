@@ -23,7 +23,7 @@ from ganjax.evaluation.convert import graph_def, state_dict
 from ganjax.runs import configs, history
 from ganjax.runs import run as runs
 from ganjax.runs import scoring as sources
-from ganjax.tools.evaluate import command
+from ganjax.tools import evaluate
 from ganjax.training import train
 
 # Else hypothesis keeps notes of its own in the checkout.
@@ -291,7 +291,7 @@ def test_a_damaged_score_is_a_record_or_computed_anew(place, content):
 def test_a_damaged_evaluation_is_read_or_refused(place, content):
   (place / "evaluation.json").write_bytes(content)
   mine = {"last": {"frechet": metrics.Record.from_dict(RECORD)}}
-  accepted(command._other, place / "evaluation.json", mine)
+  accepted(evaluate._other, place / "evaluation.json", mine)
 
 
 @functools.cache
@@ -326,7 +326,7 @@ def test_json_that_is_nested_too_deep(place):
   with pytest.raises(errors.UserError, match="is damaged"):
     runs.read_config(place)
   with pytest.raises(errors.UserError, match="is no result"):
-    command._other(place / "evaluation.json", {"last": {}})
+    evaluate._other(place / "evaluation.json", {"last": {}})
   assert sources._found(place / "evaluation.json") is None
 
 

@@ -3,8 +3,8 @@
 Settings of ours; no paper has this table. 84 short runs, for a few cores, then
 a page that also draws the samples. `smoke` is four tiny runs.
 
-    python -m ganjax.sweep toy_modes --jobs 2 --out runs/toy_modes
-    python -m ganjax.toy_modes runs/toy_modes --out results
+    ganjax sweep toy_modes --jobs 2 --out runs/toy_modes
+    python results/toy_modes.py runs/toy_modes --out results
 """
 
 R1, R2 = ({f"penalties.{name}.gamma": 0.1} for name in ("r1", "r2"))

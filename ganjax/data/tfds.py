@@ -339,7 +339,7 @@ def _prepare(name: str, builder: Any, directory: pathlib.Path) -> None:
     place = f", or place {', '.join(names[:4])}{more} in {manual}"
     raise errors.UserError(
       f"{where}, and its server cannot be reached: where there is a network, "
-      f"run `python -m ganjax.prepare {name}{given}` and copy "
+      f"run `ganjax prepare {name}{given}` and copy "
       f"{directory / builder.name} here{place if names else ''}"
     )
   try:

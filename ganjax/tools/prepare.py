@@ -1,65 +1,53 @@
-"""Prepares a dataset once, so that later runs only map it into memory."""
+"""Prepares a dataset once: `ganjax prepare NAME`.
+
+Later runs map the arrays into memory.
+"""
 
 import argparse
 import inspect
 import pathlib
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # It imports JAX, which `--help` need not wait for.
   from ganjax import data
 
-_DESCRIPTION = """\
+DESCRIPTION = """\
 Prepares a dataset once and caches it as uint8 arrays, which later runs map
 into memory without TFDS and TensorFlow. The cache is in $GANJAX_CACHE, by
 default ~/.cache/ganjax."""
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
-  python -m ganjax.prepare cifar10
-  python -m ganjax.prepare mnist --size 32 --split train[:50000] test
-  python -m ganjax.prepare folder:/path/to/images --size 64
+  ganjax prepare cifar10
+  ganjax prepare mnist --size 32 --split train[:50000] test
+  ganjax prepare folder:/path/to/images --size 64
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-  """Prepares the dataset that the command line names; returns its exit code.
-
-  Args:
-    arguments: the command line without the program, by default `sys.argv`.
-  """
-  parser = argparse.ArgumentParser(
-    prog="python -m ganjax.prepare",
-    description=_DESCRIPTION,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command line; see `ganjax.tools`."""
+  parser.description = DESCRIPTION
+  parser.epilog = EXAMPLES
+  add = parser.add_argument
+  add(
     "name",
     metavar="NAME",
     help="a TFDS name such as cifar10, digits, toy, or folder:PATH",
   )
-  parser.add_argument(
-    "--data_dir", help="where TFDS keeps its data (~/tensorflow_datasets)"
-  )
-  parser.add_argument("--size", type=int, help="height and width in pixels")
-  parser.add_argument(
+  add("--data_dir", help="where TFDS keeps its data (~/tensorflow_datasets)")
+  add("--size", type=int, help="height and width in pixels")
+  add(
     "--split",
     nargs="+",
     default=["train", "test"],
     help="which splits (train test)",
   )
-  args = parser.parse_args(arguments)
-  # Only now, so that --help answers at once.
-  from ganjax import errors
 
-  try:
-    prepare(args.name, args.split, data_dir=args.data_dir, size=args.size)
-  except errors.UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  return 0
+
+def run(args: argparse.Namespace) -> None:
+  """Prepares the dataset; see `prepare` for what it raises."""
+  prepare(args.name, args.split, data_dir=args.data_dir, size=args.size)
 
 
 def prepare(name: str, splits: list[str], **options: Any) -> None:
@@ -72,29 +60,32 @@ def prepare(name: str, splits: list[str], **options: Any) -> None:
 
   Raises:
     UserError: the dataset cannot be prepared, or has no such option.
+    OSError: the cache cannot be written.
   """
   from ganjax import data, errors
 
-  options = {key: value for key, value in options.items() if value is not None}
+  given = {key: value for key, value in options.items() if value is not None}
   dataset, _, path = name.partition(":")
   if dataset == "folder":
-    options["path"] = path and str(pathlib.Path(path).expanduser().absolute())
+    given["path"] = path and str(pathlib.Path(path).expanduser().absolute())
   elif dataset not in data.names():
     # All other names are those of TFDS, which may contain colons.
-    dataset, options = "tfds", {"builder": name, **options}
+    dataset = "tfds"
+    given = {"builder": name, **given}
   load = data.find(dataset)
-  for key in options:
+  for key in given:
     if key not in inspect.signature(load).parameters:
       raise errors.UserError(f"{dataset} has no option --{key}: leave it out")
-  rows, places = [], []
+  rows = []
+  places = []
   for split in splits:
     start = time.monotonic()
-    arrays = load(split, **options)
+    arrays = load(split, **given)
     rows.append(_row(split, arrays, time.monotonic() - start))
     places.append(_place(arrays))
   print(f"{'split':<16} {'images':>9}  {'shape':<12} classes       MB  seconds")
   print("\n".join([*rows, *dict.fromkeys(places)]))
-  words = [f"{key}={value!r}" for key, value in options.items()]
+  words = [f"{key}={value!r}" for key, value in given.items()]
   print(f"config.dataset = dict({', '.join([f'name={dataset!r}', *words])})")
 
 
@@ -112,7 +103,3 @@ def _place(arrays: "data.Arrays") -> str:
   if filename is None:
     return "made anew at each start: nothing to cache"
   return f"cached in {pathlib.Path(filename).parent}"
-
-
-if __name__ == "__main__":
-  sys.exit(main())

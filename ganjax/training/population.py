@@ -76,7 +76,7 @@ def train(
   if processes.is_first():
     if report:
       _report(finished, parts)
-    print(f"\nover all: python -m ganjax compare {workdir}")
+    print(f"\nover all: ganjax compare {workdir}")
   processes.agree(None)  # The others wait for the first one's report.
   return finished
 

@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 import test_tfds
 from PIL import Image
+from verbs import Verb
 
 from ganjax import data, errors
 from ganjax.data import folder, sources, streaming, tfds
-from ganjax.tools.bench import __main__ as bench
 from ganjax.tools.bench import pipeline
+
+bench = Verb("bench")
+
 
 SEED = 3
 

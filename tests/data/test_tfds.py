@@ -13,10 +13,13 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from verbs import Verb
 
 from ganjax import data, errors
 from ganjax.data import cache, tfds
-from ganjax.tools import prepare
+
+prepare = Verb("prepare")
+
 
 NUM = {"train": 10, "test": 4}
 
@@ -223,7 +226,7 @@ def test_preparing_without_a_network_names_command_and_files(data_dir):
   message = failure(builder="cifar10")
   manual = data_dir / "downloads" / "manual"
   assert "its server cannot be reached" in message
-  assert "`python -m ganjax.prepare cifar10 --data_dir" in message
+  assert "`ganjax prepare cifar10 --data_dir" in message
   assert f"copy {data_dir}/cifar10 here" in message
   assert f"or place cifar-10-binary.tar.gz in {manual}" in message
   message = failure(builder="imagenet2012", size=8)

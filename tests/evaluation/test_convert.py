@@ -12,12 +12,15 @@ import zipfile
 
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax import errors
 from ganjax.evaluation import convert
 from ganjax.evaluation.convert import graph_def, names, state_dict
 from ganjax.evaluation.extractors import dinov2, inception, weights
-from ganjax.tools import convert as command
+
+command = Verb("convert")
+
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 # Written by torch.save of torch 2.13.0, in both of its formats: the state_dict

@@ -3,6 +3,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax import errors
 from ganjax.data import cache, digits, toy
@@ -10,7 +11,9 @@ from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import extractors, metrics, protocols, table
 from ganjax.evaluation.extractors import classifier
 from ganjax.runs import scoring as sources
-from ganjax.tools.evaluate import __main__ as command
+
+command = Verb("evaluate")
+
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

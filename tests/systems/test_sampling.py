@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 import pytest
 import scipy.stats
+from verbs import Verb
 
 import ganjax
 from ganjax import data, errors, parallel
@@ -25,7 +26,9 @@ from ganjax.runs import run as runs
 from ganjax.runs.sampler import CHUNK, STANDING_SEED, Sampler
 from ganjax.systems import STATISTICS
 from ganjax.systems.gan import GAN
-from ganjax.tools import sample as command
+
+command = Verb("sample")
+
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

@@ -7,13 +7,15 @@ import json
 import jax
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax import main as train_main
 from ganjax.nets import conv
 from ganjax.runs import configs, monitor
-from ganjax.tools.bench import __main__ as bench
-from ganjax.tools.bench import loop, measure, page, trace
+from ganjax.tools.bench import command, loop, measure, page, trace
 from ganjax.training import program
+
+bench = Verb("bench")
 
 
 def test_flops_of_the_dcgan_step():
@@ -110,7 +112,7 @@ def test_what_people_see(printed):
   assert any("dot" in name or "fusion" in name for name in ops)
   # The longest stand in the table, the number of all below it.
   names = list(ops)
-  assert all(name in words for name in names[: bench.NUM_OPS])
+  assert all(name in words for name in names[: command.NUM_OPS])
   assert f"{len(ops)} operations," in words
 
 
@@ -300,11 +302,11 @@ def fake_run(flags):
 def test_all(tmp_path, monkeypatch, capsys):
   """Both forms in turn, the faster run of each on the page; prose stays."""
   fake_run.calls = []
-  monkeypatch.setattr(bench, "_run", fake_run)
+  monkeypatch.setattr(command, "_run", fake_run)
   argv = ["--all", f"--out={tmp_path}"]
   assert bench.main(argv) == 0
   assert fake_run.calls[:4] == [("cifar_dcgan", fast) for fast in [1, 0, 1, 0]]
-  names = bench.CONFIGS.split()
+  names = command.CONFIGS.split()
   assert len(fake_run.calls) == 4 * len(names)
   text = (tmp_path / "speed.md").read_text()
   assert text.count("\n| ") == 1 + 2 * len(names) and page.MARKER in text
@@ -326,7 +328,7 @@ def test_all(tmp_path, monkeypatch, capsys):
 
 
 def test_the_names_of_all_are_experiments():
-  assert set(bench.CONFIGS.split()) <= configs.experiments().keys()
+  assert set(command.CONFIGS.split()) <= configs.experiments().keys()
 
 
 LOOP = ["--config.log_every=2", "--config.samples.every=20"]

@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax import errors, files
 from ganjax.runs import configs
-from ganjax.tools.compare import __main__ as command
 from ganjax.tools.compare import curves, groups, names, runs, tables
+
+command = Verb("compare")
+
 
 PROTOCOL = dict(num_real=10, num_fake=10, extractor="none", against="train")
 DRAWN = dict(truncation=0.0, weights="ema", statistics="running", labels="none")

@@ -1,13 +1,8 @@
-import os
-import pathlib
-import subprocess
-import sys
-import time
-
 import pytest
 from PIL import Image
+from verbs import Verb
 
-from ganjax.tools import prepare
+prepare = Verb("prepare")
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +38,3 @@ def test_prepare_ends_mistakes_with_one_line(line, message, capsys):
   out, err = capsys.readouterr()
   assert out == "" and err.count("\n") == 1
   assert err.startswith(f"error: {message}")
-
-
-def test_help_is_quick_from_anywhere(tmp_path):
-  home = pathlib.Path(prepare.__file__).parents[2]
-  start = time.monotonic()
-  result = subprocess.run(
-    [sys.executable, "-m", "ganjax.tools.prepare", "--help"],
-    cwd=tmp_path,
-    env={**os.environ, "PYTHONPATH": str(home)},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert time.monotonic() - start < 3
-  assert "python -m ganjax.prepare cifar10" in result.stdout

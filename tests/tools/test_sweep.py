@@ -6,18 +6,29 @@ import pathlib
 import signal
 
 import pytest
+from verbs import Verb
 
 from ganjax import errors
 from ganjax.evaluation import metrics
-from ganjax.tools.sweep import __main__ as sweep
-from ganjax.tools.sweep import cell, clusters, driver, executors, page, tables
+from ganjax.tools.sweep import (
+  cell,
+  clusters,
+  command,
+  driver,
+  executors,
+  page,
+  tables,
+)
+
+sweep = Verb("sweep")
+
 
 # A tiny run. In the process of a cell, not in that of the driver, it does what
 # the files beside it ask for once: to die of SIGKILL after step 4, with that
 # step's checkpoint whole, or to have the driver stopped at step 2.
 EXPERIMENT = """
 import os, pathlib, signal, time
-from ganjax import checkpoint, configs, report
+from ganjax.runs import checkpoint, configs, report
 
 HERE = pathlib.Path(__file__).parent
 
@@ -360,6 +371,6 @@ def test_a_wrong_table_says_what_is_wrong(tmp_path, changes, words):
 
 def test_options_keep_their_types():
   texts = ["num_gpus=0.5", "slurm_partition=gpu", "resources={'a': 1}"]
-  assert dict(map(sweep._option, texts)) == dict(
+  assert dict(map(command._option, texts)) == dict(
     num_gpus=0.5, slurm_partition="gpu", resources={"a": 1}
   )

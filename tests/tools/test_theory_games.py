@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from verbs import Verb
 
 from ganjax.runs import plots
 from ganjax.tools import theory
-from ganjax.tools.theory import __main__ as cli
 from ganjax.tools.theory import games, gan_1d
+
+cli = Verb("theory")
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax.runs import report
-from ganjax.tools.sweep import __main__ as sweep
 from ganjax.tools.sweep import cell, executors, tables
 from ganjax.tools.toy_modes import __main__ as toy_modes
 from ganjax.tools.toy_modes import page
+
+sweep = Verb("sweep")
+
 
 DATA = dict(modes_covered=8.0, modes=8.0, high_quality=0.99, mode_kl=0.001)
 

@@ -6,12 +6,15 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from verbs import Verb
 
 import ganjax
 from ganjax import errors
 from ganjax.runs import checkpoint, configs, run
-from ganjax.tools import sample
 from ganjax.training.train import train
+
+sample = Verb("sample")
+
 
 ONE = jax.devices()[:1]
 

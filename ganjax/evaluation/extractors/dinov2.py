@@ -165,7 +165,7 @@ def make(
     dataset: any.
     train: of uint8 images with one or three channels.
     test: any.
-    weights: path of the .npz that `python -m ganjax.convert` made; by default
+    weights: path of the .npz that `ganjax convert` made; by default
       the one that `$GANJAX_DINOV2` names.
     model: "vits14", "vitb14" or "vitl14"; the paper's is the last.
     resize: how images become 224 pixels wide: see `resize.resize`. "pil" is

@@ -287,8 +287,8 @@ def make(
     dataset: any.
     train: of uint8 images with one or three channels.
     test: any.
-    weights: path of the .npz that `python -m ganjax.convert` made; by default
-      the one that `$GANJAX_INCEPTION` names.
+    weights: path of the .npz that `ganjax convert` made; by default the one
+      that `$GANJAX_INCEPTION` names.
     resize: how images become 299 pixels wide: see `resize.resize`. "tf1" is
       that of the FID.
 

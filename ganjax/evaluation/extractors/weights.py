@@ -1,6 +1,6 @@
 """Published weights as ganjax keeps them: an .npz with a manifest.
 
-`python -m ganjax.convert` writes such files, extractors read them. Nothing is
+`ganjax convert` writes such files, extractors read them. Nothing is
 downloaded, and nothing is unpickled.
 """
 
@@ -147,7 +147,7 @@ def read(path: pathlib.Path, kind: str, shapes: Shapes) -> Weights:
     expected = manifest["digest"]
   except Exception as error:  # On damaged bytes zipfile raises almost anything.
     raise errors.UserError(
-      f"{path} is damaged, or no file of `python -m ganjax.convert` "
+      f"{path} is damaged, or no file of `ganjax convert` "
       f"({type(error).__name__}): convert the published weights again"
     ) from None
   if (form, held) != (FORMAT, kind):

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 
 import ml_collections
 
-from ganjax import errors, registry
+from ganjax import errors, files, registry
 from ganjax.runs.configs import schema
 
 # An ml_collections.ConfigDict; what it holds is known at run time alone.
 Config: TypeAlias = Any
 
-EXPERIMENTS = pathlib.Path(__file__).resolve().parents[3] / "experiments"
+EXPERIMENTS = files.experiments()
 
 # File -> the name of its module, and what stood in it when it was run.
 _LOADED: dict[pathlib.Path, tuple[str, bytes]] = {}

@@ -12,15 +12,13 @@ from typing import Any
 
 from absl import flags
 
-import ganjax
-from ganjax import errors
+from ganjax import errors, files
 
 DEFAULT = "digits_dcgan"
 USAGE = """\
-usage: python -m ganjax.main [--config FILE[:ARG]] [--workdir DIR]
-                             [--config.KEY=VALUE ...] [--debug]
-                             [--coordinator HOST:PORT --num_processes N
-                              --process_id I]
+usage: ganjax train [--config FILE[:ARG]] [--workdir DIR]
+                    [--config.KEY=VALUE ...] [--debug]
+                    [--coordinator HOST:PORT --num_processes N --process_id I]
 
   --config FILE[:ARG]  an experiment, by path or by name (default {default});
                        every one knows the argument `smoke`: two quick steps
@@ -31,8 +29,8 @@ usage: python -m ganjax.main [--config FILE[:ARG]] [--workdir DIR]
   --config.imports=A,B modules, or paths of .py files, that register what the
                        config names
   --debug              show the traceback of an error
-  --coordinator        one run on several machines, see WORKSPACE.md; within
-                       srun or mpirun, none of the three is needed
+  --coordinator        one run on several machines, see docs/clusters.md;
+                       within srun or mpirun, none of the three is needed
 
 experiments:
 {experiments}
@@ -41,8 +39,7 @@ experiments:
 
 def usage() -> str:
   """Returns the help text; imports neither JAX nor an experiment."""
-  folder = os.path.dirname(os.path.dirname(os.path.abspath(ganjax.__file__)))
-  folder = os.path.join(folder, "experiments")
+  folder = files.experiments()
   lines = []
   for name in sorted(os.listdir(folder)):
     if not name.endswith(".py"):

@@ -16,7 +16,7 @@ from ganjax import errors, files, registry
 if TYPE_CHECKING:  # It imports JAX, which `--help` need not wait for.
   from ganjax.tools.analyze.subject import Subject
 
-HELPERS = ("__main__", "pages", "subject")
+HELPERS = ("command", "pages", "subject")
 FILE = "analysis.json"
 
 

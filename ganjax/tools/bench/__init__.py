@@ -1,1 +1,1 @@
-"""How fast a training step is: `python -m ganjax.bench --config FILE`."""
+"""How fast a training step is: `ganjax bench --config FILE`."""

@@ -4,9 +4,7 @@ import pathlib
 import textwrap
 from typing import Any
 
-MARKER = (
-  "<!-- By hand from here on: `python -m ganjax.bench --all` keeps it. -->"
-)
+MARKER = "<!-- By hand from here on: `ganjax bench --all` keeps it. -->"
 COLUMNS = (
   "experiment",
   "form",

@@ -1,7 +1,8 @@
 """A cell of a table: a plain run, by its row and its seed.
 
-`python -m ganjax.sweep.cell LABEL SEED FOLDER FLAGS...` runs one; its text goes
-where that process's text goes. What became of it stands in `cell.json`.
+`python -m ganjax.tools.sweep.cell LABEL SEED FOLDER FLAGS...` runs one; its
+text goes where that process's text goes. What became of it stands in
+`cell.json`.
 """
 
 import contextlib

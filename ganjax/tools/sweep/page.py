@@ -91,7 +91,7 @@ class Page:
     lines += ["", f"`{command}`", "", _row(self.head)]
     lines += ["|" + "---|" * len(self.head), *map(_row, self.rows), ""]
     lines += [f"- {_plain(note)}" for note in self.notes]
-    lines += ["", "Each run is `python -m ganjax.main FLAGS`:", ""]
+    lines += ["", "Each run is `ganjax train FLAGS`:", ""]
     lines += ["| | flags |", "|---|---|"]
     for row in table["rows"]:
       flags = " ".join([f"--config {row['experiment']}", *tables.flags(row)])

@@ -7,7 +7,7 @@ differentiable with `jax.grad`. They are float32, or float64 inside
 `games.float64()`. Nothing is normalised: that is the caller's business.
 
 `p` is the data and `q` the model where a divergence is not symmetric.
-`games` plays the small games of the paper, `python -m ganjax.theory` draws
+`games` plays the small games of the paper, `ganjax theory` draws
 them.
 """
 

@@ -1,43 +1,42 @@
-"""Draws the theory and checks it: `python -m ganjax.theory --out DIR`."""
+"""Draws the theory and checks it: `ganjax theory --out DIR`."""
 
 import argparse
 import pathlib
-import sys
 
-from ganjax import files
+from ganjax import errors, files
 
 
-def main(argv: list[str] | None = None) -> int:
-  """Runs the command line; returns the exit code."""
-  parser = argparse.ArgumentParser(
-    prog="python -m ganjax.theory",
-    description="Plays the small games of the papers, draws what they prove "
-    "and compares the numbers with the theory; half a minute on a CPU.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command line; see `ganjax.tools`."""
+  parser.description = (
+    "Plays the small games of the papers, draws what they prove and compares "
+    "the numbers with the theory; half a minute on a CPU."
   )
-  parser.add_argument(
+  add = parser.add_argument
+  add(
     "--out",
     type=pathlib.Path,
     default=pathlib.Path("theory"),
     help="folder of the figures and of theory.json (./theory)",
   )
-  parser.add_argument("--seed", type=int, default=0, help="of everything (0)")
-  parser.add_argument(
+  add("--seed", type=int, default=0, help="of everything (0)")
+  add(
     "--smoke",
     action="store_true",
     help="too few steps for the numbers: only to see that it runs",
   )
-  args = parser.parse_args(argv)
 
-  from ganjax import errors
 
-  try:
-    if args.seed < 0:
-      raise errors.UserError(f"--seed {args.seed} must be at least 0")
-    draw(args.out, args.seed, args.smoke)
-  except (errors.UserError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  return 0
+def run(args: argparse.Namespace) -> None:
+  """Draws the figures, and prints and writes the numbers.
+
+  Raises:
+    UserError: the seed is negative.
+    OSError: the folder cannot be written.
+  """
+  if args.seed < 0:
+    raise errors.UserError(f"--seed {args.seed} must be at least 0")
+  draw(args.out, args.seed, args.smoke)
 
 
 def draw(out: pathlib.Path, seed: int = 0, quick: bool = False) -> None:
@@ -82,7 +81,3 @@ def draw(out: pathlib.Path, seed: int = 0, quick: bool = False) -> None:
   terminal = console.Console(highlight=False)
   terminal.print(grid)
   terminal.print(f"figures and theory.json: {out}", soft_wrap=True)
-
-
-if __name__ == "__main__":
-  sys.exit(main())

@@ -1,4 +1,4 @@
-"""How fast a training step is: `python -m ganjax.bench --config FILE`."""
+"""How fast a training step is: `ganjax bench --config FILE`."""
 
 import argparse
 import contextlib
@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ganjax import errors, files
-from ganjax import main as train_main
+from ganjax.runs.configs import flags as config_flags
 
+# `--config.batch_size=8` and the like go to `run` in `args.flags`.
+TAKES_CONFIG_FLAGS = True
 # What `--all` measures, each in both forms.
 CONFIGS = "cifar_dcgan cifar_hinge_sn cifar_wgan_gp digits_dcgan mnist_mlp"
 FORMS = {"fast": [], "plain": ["--plain"]}
@@ -29,11 +31,6 @@ ALONE = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-  def error(self, message: str):
-    self.exit(2, f"error: {message}; see --help\n")
-
-
 def _shape(text: str) -> tuple[int, ...]:
   sizes = text.split(",")
   if not all(size.isdecimal() and int(size) for size in sizes):
@@ -41,13 +38,12 @@ def _shape(text: str) -> tuple[int, ...]:
   return tuple(map(int, sizes))
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(
-    prog="python -m ganjax.bench",
-    description="Measures a training step: time, memory, operations. The "
-    "last line of the output is all of it as JSON. Needs no dataset and "
-    "leaves nothing behind. --config.KEY=VALUE sets any key of the config.",
-    allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command line; see `ganjax.tools`."""
+  parser.description = (
+    "Measures a training step: time, memory, operations. The last line of the "
+    "output is all of it as JSON. Needs no dataset and leaves nothing behind. "
+    "--config.KEY=VALUE sets any key of the config."
   )
   add = parser.add_argument
   add("--config", metavar="FILE[:ARG]", help="an experiment, as for training")
@@ -85,36 +81,27 @@ def _parser() -> argparse.ArgumentParser:
     metavar="DIR",
     help="where --all writes (results)",
   )
-  return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command line; returns the exit code."""
-  argv = list(sys.argv[1:] if argv is None else argv)
-  args, flags = _parser().parse_known_args(argv)
-  try:
-    if args.steps < 1:
-      raise errors.UserError(f"--steps {args.steps} must be 1 or more")
-    for flag in flags:
-      if not flag.startswith("--config.") or "=" not in flag:
-        raise errors.UserError(f"unexpected argument {flag!r}; see --help")
-    _check_alone(args)
-    if args.all:
-      command = ["python", "-m", "ganjax.tools.bench", *argv]
-      measure_all(args, flags, shlex.join(command))
-    elif args.pipeline:
-      measure_pipeline(args, flags)
-    elif args.loop:
-      measure_loop(args, flags)
-    else:
-      measure_one(args, flags)
-  except (errors.UserError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return 130
-  return 0
+def run(args: argparse.Namespace) -> None:
+  """Measures what the command line asks for, and prints it.
+
+  Raises:
+    UserError: something on the command line is wrong, or a measurement
+      failed.
+    OSError: a file cannot be written.
+  """
+  if args.steps < 1:
+    raise errors.UserError(f"--steps {args.steps} must be 1 or more")
+  _check_alone(args)
+  if args.all:
+    measure_all(args, args.flags, args.command)
+  elif args.pipeline:
+    measure_pipeline(args, args.flags)
+  elif args.loop:
+    measure_loop(args, args.flags)
+  else:
+    measure_one(args, args.flags)
 
 
 def _check_alone(args: argparse.Namespace) -> None:
@@ -128,8 +115,8 @@ def _check_alone(args: argparse.Namespace) -> None:
 
 def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
   """Measures one experiment in this process, and prints the result."""
-  spec = args.config or train_main.DEFAULT
-  config, _ = train_main.parse(["bench", f"--config={spec}", *flags])
+  spec = args.config or config_flags.DEFAULT
+  config, _ = config_flags.parse(["bench", f"--config={spec}", *flags])
   from ganjax.tools.bench import measure
 
   arrays = measure.load_arrays(config, args.image_shape, args.num_classes)
@@ -146,8 +133,8 @@ def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
 
 def measure_pipeline(args: argparse.Namespace, flags: list[str]) -> None:
   """Measures the streams of one experiment's batches; prints the result."""
-  spec = args.config or train_main.DEFAULT
-  config, _ = train_main.parse(["bench", f"--config={spec}", *flags])
+  spec = args.config or config_flags.DEFAULT
+  config, _ = config_flags.parse(["bench", f"--config={spec}", *flags])
   from ganjax.tools.bench import measure, pipeline
 
   arrays = measure.load_arrays(config, args.image_shape, args.num_classes)
@@ -164,7 +151,7 @@ def measure_pipeline(args: argparse.Namespace, flags: list[str]) -> None:
 
 def measure_loop(args: argparse.Namespace, flags: list[str]) -> None:
   """Measures the whole loop of one experiment; prints the result."""
-  config, _ = train_main.parse(["bench", f"--config={args.loop}", *flags])
+  config, _ = config_flags.parse(["bench", f"--config={args.loop}", *flags])
   from ganjax.tools.bench import loop
 
   record: dict[str, Any] = dict(config=args.loop, overrides=flags)
@@ -201,7 +188,7 @@ def measure_all(
 
 
 def _run(flags: list[str]) -> dict[str, Any]:
-  command = [sys.executable, "-m", "ganjax.tools.bench", *flags]
+  command = [sys.executable, "-m", "ganjax", "bench", *flags]
   done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
   if done.returncode:
     raise errors.UserError(f"this failed: {shlex.join(command)}")
@@ -293,7 +280,3 @@ def _print_ops(ops: dict[str, float], folder: str) -> None:
     f"in {folder}, for TensorBoard or ui.perfetto.dev",
     soft_wrap=True,
   )
-
-
-if __name__ == "__main__":
-  sys.exit(main())

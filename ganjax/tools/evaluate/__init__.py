@@ -1,1 +1,0 @@
-"""Scores samples: `python -m ganjax.tools.evaluate WORKDIR`."""
