@@ -1,6 +1,6 @@
 """Which objectives keep every mode of toy data: the page of a swept table.
 
-    python -m ganjax sweep toy_modes --jobs 2 --out runs/toy_modes
+    ganjax sweep toy_modes --jobs 2 --out runs/toy_modes
     python results/toy_modes.py runs/toy_modes --out results
 
 The first command trains the runs of `experiments/tables/toy_modes.py`; this
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
   parser = _Parser(
     prog="python results/toy_modes.py",
     description="Writes toy_modes.md, .json and .png from the runs that "
-    "`python -m ganjax sweep toy_modes --out RUNS` trained.",
+    "`ganjax sweep toy_modes --out RUNS` trained.",
     allow_abbrev=False,
   )
   add = parser.add_argument
@@ -122,7 +122,7 @@ def read(folder: pathlib.Path, smoke: bool) -> tuple[dict[str, Any], Samples]:
   """
   spec = f"{TABLE}:smoke" if smoke else TABLE
   out = shlex.quote(str(folder))
-  sweep = f"python -m ganjax sweep {spec} --jobs 2 --out {out}"
+  sweep = f"ganjax sweep {spec} --jobs 2 --out {out}"
   table = tables.load(spec)
   cells = tables.cells(table, folder)
   outcomes = _outcomes(cells, sweep)
@@ -194,7 +194,7 @@ def _result(cell: Cell, run: runs.Run, state: str, note: str) -> dict[str, Any]:
   if record is None:
     raise errors.UserError(
       f"{cell.name}: no score of its modes; this makes it: "
-      f"python -m ganjax evaluate {shlex.quote(str(cell.workdir))}"
+      f"ganjax evaluate {shlex.quote(str(cell.workdir))}"
     )
   # Rows with losses carry the diagnosis of training; the last one counts.
   diagnoses = [row.get("diagnosis") for row in run.rows if "d_loss" in row]

@@ -92,7 +92,9 @@ def test_the_figure_has_the_last_samples_of_the_first_seed(
   two = tables.load("toy_modes:smoke") | dict(seeds=(0, 1))
   monkeypatch.setattr(tables, "load", lambda spec: two)
   drawn = []
-  monkeypatch.setattr(toy_modes, "_panel", lambda *args: drawn.append(args[1:3]))
+  monkeypatch.setattr(
+    toy_modes, "_panel", lambda *args: drawn.append(args[1:3])
+  )
   document = draw(folder, tmp_path)[1]
   assert [run["seed"] for run in document["runs"]] == [0] * 4 + [1] * 4
   assert len(drawn) == 4
@@ -127,7 +129,7 @@ def test_what_is_missing_is_named_with_what_makes_it(swept, tmp_path, capsys):
   folder = swept / "grid_pairing_+_r1_+_r2/seed_0"
   for name, words in (
     (cell.OUTCOME, "1 of 4 runs are missing (grid: pairing + R1 + R2, seed 0)"),
-    ("evaluation.json", f"python -m ganjax evaluate {folder}"),
+    ("evaluation.json", f"ganjax evaluate {folder}"),
     ("samples", f"{folder}/samples holds no samples"),
   ):
     hidden = (folder / name).rename(tmp_path / name)
@@ -181,7 +183,7 @@ def test_both_datasets_have_the_same_settings():
       ["a b", "--out=x"],
       "84 of 84 runs are missing (ring: minimax, seed 0; ring: non-saturating, "
       "seed 0; ring: non-saturating + mode seeking, seed 0; 81 more); this "
-      "trains them: python -m ganjax sweep toy_modes --jobs 2 --out 'a b'",
+      "trains them: ganjax sweep toy_modes --jobs 2 --out 'a b'",
     ),
     (["a", "--out=x", "--smoke"], "toy_modes:smoke --jobs 2 --out a"),
   ],
