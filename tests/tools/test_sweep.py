@@ -17,7 +17,7 @@ from ganjax.tools.sweep import cell, clusters, driver, executors, page, tables
 # step's checkpoint whole, or to have the driver stopped at step 2.
 EXPERIMENT = """
 import os, pathlib, signal, time
-from ganjax import checkpoint, configs, report
+from ganjax.runs import checkpoint, configs, report
 
 HERE = pathlib.Path(__file__).parent
 
