@@ -18,7 +18,7 @@ A file in `experiments/tables/` has `get_table(arg)`, which returns plain data:
       ],
     )
 
-`overrides` and a row's `paper` may be left out, and so may be `paper`.
+A row's `overrides` and `paper` may be left out, and so may the table's `paper`.
 """
 
 import pathlib
@@ -70,10 +70,10 @@ def load(spec: str) -> dict[str, Any]:
 
 def _checked(table: Mapping[str, Any], name: str) -> dict[str, Any]:
   """Returns a table with every key there."""
-  result = {"paper": {}} | dict(table)
+  result = {"paper": {}, **table}
   _check_keys(result, KEYS, name)
   result["rows"] = [
-    {"overrides": {}, "paper": {}} | row for row in result["rows"]
+    {"overrides": {}, "paper": {}, **row} for row in result["rows"]
   ]
   for row in result["rows"]:
     where = f"{name}, row {row.get('label')!r}"
@@ -81,17 +81,19 @@ def _checked(table: Mapping[str, Any], name: str) -> dict[str, Any]:
     for column in row["paper"]:
       if column not in result["paper"]:
         raise errors.unknown(f"column of {where}", column, result["paper"])
+  # Two rows of one folder would train into the same workdir.
   folders = [folder_of(row["label"]) for row in result["rows"]]
-  twice = {f for f in folders if folders.count(f) > 1}
+  twice = sorted({f for f in folders if folders.count(f) > 1})
   if twice or not folders or not result["seeds"]:
-    raise errors.UserError(
-      f"{name} must have rows, seeds, and a label of its own for each row"
-      + f"; twice: {', '.join(sorted(twice))}" * bool(twice)
-    )
+    text = f"{name} must have rows, seeds, and a label of its own for each row"
+    if twice:
+      text += f"; twice: {', '.join(twice)}"
+    raise errors.UserError(text)
   return result
 
 
 def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:
+  """Raises a `UserError` unless a table has exactly the keys in `known`."""
   for key in found:
     if key not in known:
       raise errors.unknown(f"key of {where}", key, known)
@@ -110,24 +112,36 @@ def flags(row: Mapping[str, Any]) -> list[str]:
 
 
 def cells(table: Mapping[str, Any], out: pathlib.Path) -> list[Cell]:
-  """Returns the cells of a table, the first seed of all rows first."""
+  """Returns the cells of a table, the first seed of all rows first.
+
+  So a sweep that is stopped early has something of each row.
+  """
   return [
-    Cell(row["label"], seed, _argv(row, seed), out / folder_of(row["label"]))
+    Cell(
+      label=row["label"],
+      seed=seed,
+      argv=_argv(row, seed),
+      folder=out / folder_of(row["label"]),
+    )
     for seed in table["seeds"]
     for row in table["rows"]
   ]
 
 
 def _argv(row: Mapping[str, Any], seed: int) -> tuple[str, ...]:
-  start = f"--config={row['experiment']}"
-  return start, *flags(row), f"--config.seed={seed}"
+  """Returns the flags of `ganjax.main` that make the config of a cell."""
+  return (
+    f"--config={row['experiment']}",
+    *flags(row),
+    f"--config.seed={seed}",
+  )
 
 
 def check(cells: Sequence[Cell]) -> dict[Cell, Any]:
   """Returns the resolved config of each cell, as JSON has it.
 
   Raises:
-    UserError: that of a row is wrong, or two cells have the same.
+    UserError: the config of a row is wrong, or two cells have the same one.
   """
   found: dict[Cell, Any] = {}
   for cell in cells:
