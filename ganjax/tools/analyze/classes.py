@@ -7,7 +7,7 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import Subject
 
 COLUMNS = 12
@@ -45,6 +45,7 @@ def confidence(logits: np.ndarray) -> np.ndarray:
   return 1 / scaled.sum(axis=1)
 
 
+@PICTURES.register(name="classes")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws one row a class."""
   subject.need_images()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 
@@ -60,6 +60,7 @@ def compare(
   }
 
 
+@PICTURES.register(name="discriminator")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws histograms of D's logits."""
   run = subject.run

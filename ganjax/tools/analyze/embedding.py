@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 KINDS = ("train", "fake")
@@ -60,6 +60,7 @@ def shares(logits: np.ndarray) -> np.ndarray:
   return np.bincount(classes, minlength=np.shape(logits)[1]) / len(classes)
 
 
+@PICTURES.register(name="embedding")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws the plane of most variance, t-SNE's, and the shares by class."""
   panels, text, numbers = _panels(subject)

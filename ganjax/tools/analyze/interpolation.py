@@ -13,7 +13,7 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import Subject
 
 ROWS = 8
@@ -81,6 +81,7 @@ def measure(z: np.ndarray, places: np.ndarray) -> dict[str, float]:
   }
 
 
+@PICTURES.register(name="interpolation")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws the same pairs of latents and what lies between, in both ways.
 

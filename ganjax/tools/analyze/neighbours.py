@@ -13,7 +13,7 @@ import numpy as np
 
 from ganjax.data import cache
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject, flat
 
 ROWS = 4
@@ -83,6 +83,7 @@ def compare(fake: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
   }
 
 
+@PICTURES.register(name="neighbours")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws samples, their neighbours in pixels and features, and distances."""
   subject.need_images()

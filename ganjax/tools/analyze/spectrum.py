@@ -12,7 +12,7 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 MIN_SIDE = 8  # pixels: fewer have no octaves to speak of
@@ -93,6 +93,7 @@ def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
   return numbers
 
 
+@PICTURES.register(name="spectrum")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws the mean spectra, and their bands over the images."""
   subject.need_images()

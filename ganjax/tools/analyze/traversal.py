@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import Subject, flat
 
 ROWS = 10
@@ -59,6 +59,7 @@ def effective_number(changes: np.ndarray) -> float:
   return float(np.square(squares.sum()) / total) if total else 0.0
 
 
+@PICTURES.register(name="traversal")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws rows of images for each of two latents, beside each other.
 

@@ -12,7 +12,7 @@ from scipy.spatial import distance
 
 from ganjax.evaluation import metrics
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, pages
 from ganjax.tools.analyze.subject import COLOURS, Batch, Subject
 
 BOUNDS = (0.2, 0.5, 1.0, 2.0, 0.0)  # The last stands for no bound.
@@ -27,6 +27,7 @@ def mean_distance(places: np.ndarray) -> float:
   return float(distance.pdist(places).mean())
 
 
+@PICTURES.register(name="truncation")
 def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   """Draws one row a bound, with Fréchet and mean pairwise distance."""
   subject.run.latents(1, subject.seed, BOUNDS[0])  # Raises if they have none.
