@@ -36,9 +36,11 @@ class Outcome(NamedTuple):
   path: pathlib.Path | None
 
 
-Draw: TypeAlias = Callable[
-  ["Subject", pathlib.Path], tuple[str, dict[str, Any]]
-]
+# What JSON can hold.
+Numbers: TypeAlias = dict[str, Any]
+# What is seen in a picture, in a line, and the numbers behind it.
+Drawn: TypeAlias = tuple[str, Numbers]
+Draw: TypeAlias = Callable[["Subject", pathlib.Path], Drawn]
 
 
 def find(name: str) -> Draw:
@@ -84,13 +86,14 @@ def analyze(
       document["pictures"][name] = numbers
     except errors.UserError as error:
       path.unlink(missing_ok=True)  # That of another step would mislead.
-      text, path = str(error), None
+      text = str(error)
+      path = None
       document["left_out"][name] = text
     files.write_json(out / FILE, document)
     yield Outcome(name, text, path)
 
 
-def _read(path: pathlib.Path, protocol: dict[str, Any]) -> dict[str, Any]:
+def _read(path: pathlib.Path, protocol: Numbers) -> Numbers:
   """Returns the document at `path`, or a new one.
 
   It is a new one if the file is of another protocol, of another version, or

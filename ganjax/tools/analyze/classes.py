@@ -1,13 +1,13 @@
 """Samples class by class: those asked for, or those a classifier sees."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import Subject
 
 COLUMNS = 12
@@ -46,7 +46,7 @@ def confidence(logits: np.ndarray) -> np.ndarray:
 
 
 @PICTURES.register(name="classes")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws one row a class."""
   subject.need_images()
   fake = subject.batches["fake"]
@@ -95,7 +95,7 @@ class Page(NamedTuple):
   notes: list[str]
   title: str
   text: str
-  numbers: dict[str, Any]
+  numbers: Numbers
 
 
 def asked_for(

@@ -8,13 +8,11 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 
-def compare(
-  train: np.ndarray, test: np.ndarray, fake: np.ndarray
-) -> dict[str, Any]:
+def compare(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Numbers:
   """Returns the means of D's logits, and how much D overfits.
 
   Args:
@@ -61,7 +59,7 @@ def compare(
 
 
 @PICTURES.register(name="discriminator")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws histograms of D's logits."""
   run = subject.run
   logits = {}

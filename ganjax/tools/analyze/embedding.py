@@ -1,12 +1,11 @@
 """Samples among the data in two dimensions, and their shares by class."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 KINDS = ("train", "fake")
@@ -61,7 +60,7 @@ def shares(logits: np.ndarray) -> np.ndarray:
 
 
 @PICTURES.register(name="embedding")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws the plane of most variance, t-SNE's, and the shares by class."""
   panels, text, numbers = _panels(subject)
   logits = None
@@ -90,7 +89,7 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
 
 def _panels(
   subject: Subject,
-) -> tuple[dict[str, dict[str, np.ndarray]], str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, np.ndarray]], str, Numbers]:
   """Places samples and data in two dimensions, in each way that there is.
 
   Returns:

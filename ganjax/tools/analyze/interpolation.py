@@ -7,13 +7,12 @@ latents fill a cube: straight paths stay within it, spherical ones do not.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, pages
 from ganjax.tools.analyze.subject import Subject
 
 ROWS = 8
@@ -82,7 +81,7 @@ def measure(z: np.ndarray, places: np.ndarray) -> dict[str, float]:
 
 
 @PICTURES.register(name="interpolation")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws the same pairs of latents and what lies between, in both ways.
 
   Batch norm takes its running statistics, whatever the run's samples take.

@@ -7,13 +7,12 @@ training set is compared with that of held-out images.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from ganjax.data import cache
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject, flat
 
 ROWS = 4
@@ -84,7 +83,7 @@ def compare(fake: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
 
 
 @PICTURES.register(name="neighbours")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws samples, their neighbours in pixels and features, and distances."""
   subject.need_images()
   train = subject.train.images

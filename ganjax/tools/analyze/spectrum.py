@@ -6,13 +6,12 @@ or overdo the high frequencies.
 """
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 MIN_SIDE = 8  # pixels: fewer have no octaves to speak of
@@ -67,7 +66,7 @@ def band_power(
   return float(power[:, inside].mean())
 
 
-def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> Numbers:
   """Returns the power of samples and held-out images over training images'.
 
   Args:
@@ -82,7 +81,7 @@ def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     "highest_octave": (0.25, 0.5),
     "corners": (0.5, 1),
   }
-  numbers: dict[str, Any] = {}
+  numbers: Numbers = {}
   for kind in ("fake", "test"):
     numbers[kind] = {}
     for name, band in bands.items():
@@ -94,7 +93,7 @@ def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
 
 
 @PICTURES.register(name="spectrum")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws the mean spectra, and their bands over the images."""
   subject.need_images()
   if min(subject.train.images.shape[1:3]) < MIN_SIDE:

@@ -8,12 +8,11 @@ figure 2), these are the rows instead.
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import Subject, flat
 
 ROWS = 10
@@ -60,7 +59,7 @@ def effective_number(changes: np.ndarray) -> float:
 
 
 @PICTURES.register(name="traversal")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws rows of images for each of two latents, beside each other.
 
   Batch norm takes its running statistics, whatever the run's samples take.
@@ -92,7 +91,7 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
 
 def _components(
   subject: Subject, bases: np.ndarray
-) -> tuple[list[str], list[np.ndarray], dict[str, Any]]:
+) -> tuple[list[str], list[np.ndarray], Numbers]:
   """Returns names, images and numbers of the components that change most.
 
   Args:
@@ -126,7 +125,7 @@ def _components(
 
 def _codes(
   subject: Subject, ways: Sequence[Mapping[str, np.ndarray]]
-) -> tuple[list[str], list[np.ndarray], dict[str, Any]]:
+) -> tuple[list[str], list[np.ndarray], Numbers]:
   """Returns names, images and numbers of the codes that latents are made of.
 
   Args:

@@ -5,14 +5,13 @@ Brock et al. 2019, section 3.1: components of z beyond a bound are drawn anew.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy.spatial import distance
 
 from ganjax.evaluation import metrics
 from ganjax.runs import plots
-from ganjax.tools.analyze import PICTURES, pages
+from ganjax.tools.analyze import PICTURES, Drawn, pages
 from ganjax.tools.analyze.subject import COLOURS, Batch, Subject
 
 BOUNDS = (0.2, 0.5, 1.0, 2.0, 0.0)  # The last stands for no bound.
@@ -28,7 +27,7 @@ def mean_distance(places: np.ndarray) -> float:
 
 
 @PICTURES.register(name="truncation")
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws one row a bound, with Fréchet and mean pairwise distance."""
   subject.run.latents(1, subject.seed, BOUNDS[0])  # Raises if they have none.
   # There are as many samples as held-out images, whose distance stands beside:

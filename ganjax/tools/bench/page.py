@@ -3,11 +3,14 @@
 import pathlib
 import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 MARKER = (
   "<!-- By hand from here on: `python -m ganjax.bench --all` keeps it. -->"
 )
+# What `measure.measure` returns.
+Record: TypeAlias = dict[str, Any]
+
 COLUMNS = (
   "experiment",
   "form",
@@ -21,13 +24,13 @@ COLUMNS = (
 )
 
 
-def best(runs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+def best(runs: list[Record]) -> dict[tuple[str, str], Record]:
   """Returns (experiment, form) -> its fastest run, in the order of the runs.
 
   Other work of a machine can only make a step slower, so the fastest says most
   of the step itself.
   """
-  chosen: dict[tuple[str, str], dict[str, Any]] = {}
+  chosen: dict[tuple[str, str], Record] = {}
   for run in runs:
     key = (run["config"], run["form"])
     other = chosen.get(key)
@@ -36,7 +39,7 @@ def best(runs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
   return chosen
 
 
-def row(run: dict[str, Any], plain: dict[str, Any] | None) -> list[str]:
+def row(run: Record, plain: Record | None) -> list[str]:
   """Returns the cells of a run.
 
   Args:

@@ -26,7 +26,7 @@ class Page:
 
   def __init__(
     self,
-    table: Mapping[str, Any],
+    table: tables.Table,
     cells: Sequence[Cell],
     configs: Mapping[Cell, Any],
     failed: Mapping[Cell, str],
@@ -83,8 +83,8 @@ class Page:
 
 
 def _row(
-  table: Mapping[str, Any],
-  row: Mapping[str, Any],
+  table: tables.Table,
+  row: tables.Table,
   cells: Sequence[Cell],
   configs: Mapping[Cell, Any],
   comparison: groups.Comparison | None,
@@ -105,7 +105,7 @@ def _row(
 
 
 def _notes(
-  table: Mapping[str, Any],
+  table: tables.Table,
   failed: Mapping[Cell, str],
   comparison: groups.Comparison | None,
 ) -> list[str]:

@@ -25,11 +25,14 @@ import pathlib
 import re
 import runpy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ganjax import errors
 from ganjax.runs import configs
 from ganjax.tools.sweep.cell import Cell
+
+# Plain data, as above: a table, or one of its rows.
+Table: TypeAlias = Mapping[str, Any]
 
 TABLES = configs.EXPERIMENTS / "tables"
 KEYS = {"title", "source", "seeds", "values", "paper", "rows"}
@@ -68,7 +71,7 @@ def load(spec: str) -> dict[str, Any]:
   return _checked(table, path.name)
 
 
-def _checked(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _checked(table: Table, name: str) -> dict[str, Any]:
   """Returns a table with every key there."""
   result = {"paper": {}, **table}
   _check_keys(result, KEYS, name)
@@ -92,7 +95,7 @@ def _checked(table: Mapping[str, Any], name: str) -> dict[str, Any]:
   return result
 
 
-def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:
+def _check_keys(found: Table, known: set[str], where: str) -> None:
   """Raises a `UserError` unless a table has exactly the keys in `known`."""
   for key in found:
     if key not in known:
@@ -106,12 +109,12 @@ def folder_of(label: str) -> str:
   return re.sub(r"[^\w.+-]+", "_", label).strip("_").lower()
 
 
-def flags(row: Mapping[str, Any]) -> list[str]:
+def flags(row: Table) -> list[str]:
   """Returns a row's overrides as flags of `ganjax.main`."""
   return [f"--config.{key}={value}" for key, value in row["overrides"].items()]
 
 
-def cells(table: Mapping[str, Any], out: pathlib.Path) -> list[Cell]:
+def cells(table: Table, out: pathlib.Path) -> list[Cell]:
   """Returns the cells of a table, the first seed of all rows first.
 
   So a sweep that is stopped early has something of each row.
@@ -128,7 +131,7 @@ def cells(table: Mapping[str, Any], out: pathlib.Path) -> list[Cell]:
   ]
 
 
-def _argv(row: Mapping[str, Any], seed: int) -> tuple[str, ...]:
+def _argv(row: Table, seed: int) -> tuple[str, ...]:
   """Returns the flags of `ganjax.main` that make the config of a cell."""
   return (
     f"--config={row['experiment']}",
