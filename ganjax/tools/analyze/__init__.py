@@ -17,9 +17,10 @@ from ganjax import errors, files, registry
 if TYPE_CHECKING:  # It imports JAX, which `--help` need not wait for.
   from ganjax.tools.analyze.subject import Subject
 
-HELPERS = ("__main__", "command", "pages", "subject")
-PICTURES = registry.Registry("picture", __name__, HELPERS)
+HELPERS = ("__main__", "pages", "subject")
 FILE = "analysis.json"
+
+PICTURES = registry.Registry("picture", __name__, HELPERS)
 
 
 class Outcome(NamedTuple):

@@ -8,9 +8,6 @@ from typing import Any, TypeAlias
 MARKER = (
   "<!-- By hand from here on: `python -m ganjax.bench --all` keeps it. -->"
 )
-# What `measure.measure` returns.
-Record: TypeAlias = dict[str, Any]
-
 COLUMNS = (
   "experiment",
   "form",
@@ -22,6 +19,9 @@ COLUMNS = (
   "memory, GB",
   "plain / fast",
 )
+
+# What `measure.measure` returns.
+Record: TypeAlias = dict[str, Any]
 
 
 def best(runs: list[Record]) -> dict[tuple[str, str], Record]:
