@@ -29,32 +29,27 @@ def axis_is_bound(axis_name: str = AXIS) -> bool:
   return True
 
 
-def mean(tree: Any, axis_name: Any = None) -> Any:
+def mean(tree: Any) -> Any:
   """Averages every leaf of `tree` over the devices."""
-  del axis_name
   return lax.pmean(tree, AXIS) if axis_is_bound() else tree
 
 
-def gather(x: jax.Array, axis_name: Any = None) -> jax.Array:
+def gather(x: jax.Array) -> jax.Array:
   """Returns the global batch `[N, ...]` of the local ones `[n, ...]`.
 
   A loss of gathered logits is the same number on every device. Its gradient
   through `gather` counts each device's copy of it, and `mean` of the gradients
   takes that factor out again: together they are the global batch's gradient.
   """
-  del axis_name
   return lax.all_gather(x, AXIS, tiled=True) if axis_is_bound() else x
 
 
-def example_keys(
-  key: jax.Array, num_examples: int, axis_name: Any = None
-) -> jax.Array:
+def example_keys(key: jax.Array, num_examples: int) -> jax.Array:
   """Returns a key for each of this device's examples, `[num_examples]`.
 
   The key belongs to the example's place in the global batch, so noise does not
   depend on how many devices share the batch.
   """
-  del axis_name
   first = lax.axis_index(AXIS) * num_examples if axis_is_bound() else 0
   places = first + jnp.arange(num_examples)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)

@@ -198,26 +198,3 @@ def origin(thing: Any) -> str:
   if module_name.startswith("ganjax_user_"):
     return str(pathlib.Path(file).resolve())
   return module_name
-
-
-# Until every package has a `Registry` of its own.
-
-
-def module_names(package: ModuleType, helpers: tuple[str, ...] = ()):
-  """Returns the names of a package's files, without its `helpers`."""
-  found = pkgutil.iter_modules(package.__path__)
-  return sorted(m.name for m in found if m.name not in helpers)
-
-
-def find_module(
-  package: ModuleType, name: str, kind: str, helpers: tuple[str, ...] = ()
-) -> ModuleType:
-  """Imports `package.name`: the file's name is the key.
-
-  Raises:
-    UserError: there is no such file; the error lists those that exist.
-  """
-  names = module_names(package, helpers)
-  if name not in names:
-    raise errors.unknown(kind, name, names)
-  return importlib.import_module(f"{package.__name__}.{name}")

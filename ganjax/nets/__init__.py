@@ -119,7 +119,6 @@ def get(
   role: str,
   image_shape: tuple[int, ...],
   num_classes: int = 0,
-  axis_name: Any = None,
   **fields: Any,
 ) -> nn.Module:
   """Returns the network `name` in a role.
@@ -129,13 +128,11 @@ def get(
     role: "generator" or "decoder", "discriminator", "encoder".
     image_shape: `(H, W, C)`, or `(2,)` for the toy sets.
     num_classes: of the labels; 0 where there are none.
-    axis_name: has no effect: networks ask JAX.
     **fields: the network's own fields.
 
   Raises:
     UserError: there is no such net, or it cannot be made of these fields.
   """
-  del axis_name
   maker = find(name, role)
   if not callable(maker):
     raise errors.UserError(f"net {name!r} is {maker!r}: name a Flax class")

@@ -223,6 +223,23 @@ def test_the_pictures_are_these():
     analyze.find("spektrum")
 
 
+def test_a_picture_from_elsewhere(stub, tmp_path):
+  (tmp_path / "mine.py").write_text(
+    "def brightness(subject, path):\n"
+    "  path.write_bytes(b'a picture')\n"
+    "  mean = float(subject.batches['fake'].images.mean())\n"
+    "  return 'how bright samples are', {'mean': mean}\n"
+  )
+  made = subject(images(40), images(30, 1), images(25, 2))
+  only = [f"{tmp_path}/mine.py:brightness"]
+  (outcome,) = analyze.analyze(made, tmp_path / "out", only)
+  assert outcome.path == tmp_path / "out" / "brightness.png"
+  assert outcome.path.read_bytes() == b"a picture"
+  found = json.loads((tmp_path / "out" / "analysis.json").read_text())
+  mean = found["pictures"]["brightness"]["mean"]
+  assert mean == made.batches["fake"].images.mean()
+
+
 def test_without_an_extractor_pixels_are_compared(none, tmp_path):
   made = subject(images(40), images(30, 1), images(25, 2))
   found = {o.name: o for o in analyze.analyze(made, tmp_path)}

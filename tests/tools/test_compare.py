@@ -10,7 +10,7 @@ from verbs import Verb
 
 from ganjax import errors, files
 from ganjax.runs import configs
-from ganjax.tools.compare import curves, groups, names, runs, tables
+from ganjax.tools.compare import curves, groups, runs, tables
 
 command = Verb("compare")
 
@@ -120,7 +120,7 @@ def test_what_is_harmless_is_no_setting_and_a_longer_run_is_one(tmp_path):
 
 
 def test_names_are_the_fewest_keys():
-  of = names.of_settings
+  of = groups.names_of
   assert of([{"a": "1", "b": "1"}, {"a": "1", "b": "2"}]) == ["b=1", "b=2"]
   # Either of two that go together: the name is what people look for.
   both = [{"lr": "1", "loss.name": "x"}, {"lr": "2", "loss.name": "y"}]
@@ -149,7 +149,7 @@ def test_one_setting_has_the_name_of_its_folders(tmp_path):
     write_run(tmp_path / f"digits_vae_{seed}", seed)
   assert compare(tmp_path).groups[0].name == "digits_vae"
   assert compare(tmp_path / "digits_vae_1").groups[0].name == "digits_vae_1"
-  assert names.common(["a", "b"]) == "a"
+  assert groups.common_start(["a", "b"]) == "a"
 
 
 def test_one_seed_has_no_spread(tmp_path):

@@ -13,14 +13,13 @@ import pytest
 from PIL import Image
 from test_compare import STEPS, write_run
 
+from ganjax.runs import curves as one_run
 from ganjax.tools.compare import (
   curves,
-  drawing,
   groups,
   page,
   runs,
   samples,
-  sections,
 )
 
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -91,7 +90,7 @@ def test_all_names_are_escaped(text):
   read = Reader(text)
   assert len(read.of("script")) == 2  # The data and the page's own.
   assert "<script>alert" not in text
-  assert text.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;") > 5
+  assert text.count("&lt;script&gt;alert(&#39;x&#39;)&lt;") > 5
   assert not any(key.startswith("on") for _, a in read.tags for key in a)
   # The name is read as it was: as text, as a label, in the data.
   assert HOSTILE in read.text
@@ -113,6 +112,12 @@ def test_the_page_needs_nothing_else(text):
     t for t, _ in read.tags
   }
   plain = re.sub(r"data:image/png;base64,[^\"]*", "", text)
+  # The library names its address in a comment, and loads nothing, either.
+  library = (page.WEB / "uPlot.iife.min.js").read_text(encoding="utf-8")
+  assert library in plain
+  for word in ("fetch(", "XMLHttpRequest", "import(", "eval(", "Function("):
+    assert word not in library, word
+  plain = re.sub(r"(?m)^\s*//.*| // .*", "", plain.replace(library, ""))
   for word in ("http:", "https:", "//", "url(", "@import", "fetch("):
     assert word not in plain, word
   (policy,) = [a for a in read.of("meta") if "http-equiv" in a]
@@ -121,63 +126,51 @@ def test_the_page_needs_nothing_else(text):
 
 def test_curves_are_mean_and_spread_by_hand(comparison, text):
   chart = next(c for c in curves.charts(comparison) if c.key == "d_loss")
-  names = [comparison.groups[c.group].name for c in chart.curves]
-  found = dict(zip(names, curves.numbers(chart), strict=True))
+  plain = curves.plain(chart)
+  names = [comparison.groups[c["group"]].name for c in plain["curves"]]
+  found = dict(zip(names, plain["curves"], strict=True))
   many = next(v for v in found.values() if v["spread"][0] is not None)
   assert many["steps"] == [1, 3, STEPS]
   assert many["mean"] == [1, 2, 3] and many["spread"] == [1, 1, 1]
   assert [v["spread"] for v in found.values()].count([None] * 3) == 2
-  # Three curves, of which the one with several seeds has a band.
-  drawn = drawing.svg(chart, [g.name for g in comparison.groups], STEPS)
-  assert drawn.count('class="line') == 3 and drawn.count('class="band"') == 1
-  assert drawn in text
+  # These are the numbers that the script draws, and what a blind reader hears.
+  data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+  titles = [c.title for c in curves.charts(comparison)]
+  assert data["charts"][titles.index(chart.title)] == plain
+  said = curves.describe(chart, [g.name for g in comparison.groups])
+  assert said.startswith("Loss: D over steps; at the end: ")
+  labels = [a["aria-label"] for _, a in Reader(text).tags if "aria-label" in a]
+  assert said in labels
 
 
-def test_a_drawing_stands_where_its_numbers_are():
-  x = np.array([0.0, 5, 10])
-  curve = curves.over_seeds(0, [(x, x / 10), (x, x / 10)], 80)
-  panel = curves.one_run.Panel("", {}, (0.0, 1.0))
-  drawn = drawing.svg(curves.Chart("", "", [curve], panel), ["a"], 10)
-  line = re.search(r'class="line d0" d="M(.*?)"', drawn)[1]
-  points = [[float(v) for v in p.split()] for p in line.split("L")]
-  left, right, top, bottom = (
-    drawing.LEFT,
-    drawing.RIGHT,
-    drawing.TOP,
-    drawing.BOTTOM,
+def chart_of(values, **panel):
+  steps = np.arange(float(len(values)))
+  curve = curves.over_seeds(0, [(steps, np.asarray(values, float))] * 2, 80)
+  return curves.Chart("", "", [curve], curves.one_run.Panel("", {}, **panel))
+
+
+def test_an_axis_keeps_bounds_and_marks_what_is_inside():
+  inside = curves.plain(
+    chart_of([0, 0.5, 1], bounds=(0.0, 1.0), line=(0.5, ""))
   )
-  assert points[0] == [left, bottom]
-  middle = bottom - (bottom - top) / 2 / 1.04  # Above 1 is some margin.
-  assert points[1] == [(left + right) / 2, pytest.approx(middle, abs=0.1)]
-  assert 'aria-label=" over steps; at the end: a 1"' in drawn
+  assert inside["range"] == [0, pytest.approx(1.04)]  # Above 1 is some margin.
+  assert inside["mark"] == 0.5 and inside["log"] is False
+  outside = curves.plain(chart_of([0, 0.5, 1], line=(2.0, "")))
+  assert outside["mark"] is None
+  assert outside["range"] == [pytest.approx(-0.04), pytest.approx(1.04)]
+  # A flat curve has some room, too.
+  low, high = curves.plain(chart_of([0.0, 0.0]))["range"]
+  assert low < 0 < high
 
 
 def test_a_single_spike_does_not_flatten_a_curve():
   steps = np.arange(80.0)
-  values = np.where(steps == 0, 1e6, 1 + steps / 80)
-  curve = curves.over_seeds(0, [(steps, values)], 80)
-  chart = curves.Chart("", "", [curve], curves.one_run.Panel("", {}))
-  low, high, log = drawing._scale(chart)
-  assert high < 10 and not log
-  log_panel = curves.one_run.Panel("", {}, log=True)
-  flat = curves.Chart(
-    "", "", [curves.over_seeds(0, [(steps, 0 * steps + 3)], 80)], log_panel
-  )
-  low, high, log = drawing._scale(flat)
-  assert log and low < 1 < 9 < high
-
-
-@pytest.mark.parametrize(
-  "low, high, log, ticks",
-  [
-    (0, 10, False, [0, 2, 4, 6, 8, 10]),
-    (-0.1, 0.1, False, [-0.1, -0.05, 0, 0.05, 0.1]),
-    (0, 5000, False, [0, 1000, 2000, 3000, 4000, 5000]),
-    (0.5, 200, True, [1, 10, 100]),
-  ],
-)
-def test_ticks_are_round(low, high, log, ticks):
-  assert drawing._ticks(low, high, log) == pytest.approx(ticks)
+  axis = curves.axis(chart_of(np.where(steps == 0, 1e6, 1 + steps / 80)))
+  assert axis.high < 10 and not axis.log
+  flat = curves.axis(chart_of(0 * steps + 3, log=True))
+  assert flat.log and flat.low < 1 < 9 < flat.high
+  # Where a logarithm has no place the axis is linear.
+  assert not curves.axis(chart_of(steps, log=True)).log
 
 
 def test_scores_of_other_protocols_stand_on_other_axes(tmp_path):
@@ -204,7 +197,7 @@ def test_health_over_time(text):
   rows = [
     dict(step=s, diagnosis=d) for s, d in ((1, ""), (2, "x"), (3, "x"), (5, ""))
   ]
-  assert sections.spans([*rows, dict(step=9, frechet=1.0)]) == [("x", 1, 3)]
+  assert one_run.spans([*rows, dict(step=9, frechet=1.0)]) == [("x", 1, 3)]
   labels = [a["aria-label"] for _, a in Reader(text).tags if "aria-label" in a]
   said = "seed_1, finished, generator collapsed: "
   assert said + "generator collapsed in steps 1 to 4" in labels
@@ -274,18 +267,34 @@ def test_without_rows_and_samples_there_is_a_page(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_script_runs_in_a_browser(comparison, text, tmp_path):
   # What a reader does: hide a setting, go back in time, point at a curve.
-  act = """<script>
-  const box = document.querySelectorAll('fieldset input')[1];
-  box.checked = false; box.onchange();
-  slider.value = 0; slider.oninput();
-  const svg = document.querySelector('.charts svg');
-  const at = svg.getBoundingClientRect();
-  svg.onpointermove({clientX: at.left + .9 * at.width, clientY: 50});
+  act = """<div id="seen"></div><script>
+  const seen = {errors: []};
+  window.onerror = message => seen.errors.push(message);
+  const k = data.charts.length - 1;  // The loss, in which settings differ.
+  // The colour on the canvas where a curve's middle point must stand.
+  const inked = c => {
+    const u = charts[k], {steps, mean} = data.charts[k].curves[c];
+    const x = u.valToPos(steps[1], 'x', true);
+    const y = u.valToPos(mean[1], 'y', true);
+    return [...u.ctx.getImageData(Math.round(x), Math.round(y), 1, 1).data];
+  };
+  setTimeout(() => {  // uPlot draws once the script is through.
+    seen.before = [0, 1, 2].map(inked);
+    seen.colours = [0, 1, 2].map(c => setting(data.charts[k].curves[c].group));
+    boxes[1].checked = false; boxes[1].onchange();
+    slider.value = 0; slider.oninput();
+    charts[k].setCursor({left: .9 * charts[k].over.clientWidth, top: 5});
+    setTimeout(() => {
+      seen.after = [0, 1, 2].map(inked);
+      document.getElementById('seen').textContent = JSON.stringify(seen);
+    });
+  });
   </script>"""
   path = tmp_path / "page.html"
   path.write_text(text.replace("</body>", act + "</body>"), encoding="utf-8")
   command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
   command += [f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
+  command += ["--virtual-time-budget=5000"]
   found = subprocess.run(
     [*command, path.as_uri()], capture_output=True, text=True, timeout=120
   )
@@ -296,7 +305,17 @@ def test_the_script_runs_in_a_browser(comparison, text, tmp_path):
   hidden = {
     a["class"] for _, a in read.tags if "off" in a.get("class", "").split()
   }
-  assert hidden and all("g1" in name for name in hidden)
+  assert hidden and all("g1" in name.split() for name in hidden)
   tip = found.stdout.partition('id="tip"')[2].partition("<script")[0]
   assert "step 4" in tip and comparison.groups[1].name not in tip
   assert tip.count('class="key') == len(comparison.groups) - 1
+  seen = json.loads(re.search(r'id="seen">(.*?)</div>', found.stdout)[1])
+  assert seen["errors"] == []
+  # Each curve goes through its point in its colour; the hidden one is gone.
+  for colour, pixel in zip(seen["colours"], seen["before"], strict=True):
+    wanted = [*bytes.fromhex(colour.removeprefix("#")), 255]
+    np.testing.assert_allclose(pixel, wanted, atol=8)  # Edges are blended.
+  assert seen["after"][1] != seen["before"][1]
+  assert [seen["after"][c] for c in (0, 2)] == [
+    seen["before"][c] for c in (0, 2)
+  ]

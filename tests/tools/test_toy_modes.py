@@ -1,16 +1,19 @@
 """The benchmark of modes: a page of a swept table; its means are by hand."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
 from verbs import Verb
 
+from ganjax import registry
 from ganjax.runs import report
 from ganjax.tools.sweep import cell, executors, tables
-from ganjax.tools.toy_modes import __main__ as toy_modes
-from ganjax.tools.toy_modes import page
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+toy_modes = registry.import_module(str(ROOT / "results/toy_modes.py"))
 
 sweep = Verb("sweep")
 
@@ -62,7 +65,7 @@ def test_a_swept_table_gives_a_page(swept, tmp_path, capsys):
   text = (tmp_path / "toy_modes.md").read_text()
   words = " ".join(text.split())
   assert f"`{document['sweep']}`" in words
-  assert f"`python -m ganjax.toy_modes {swept} --out={tmp_path}" in words
+  assert f"`python results/toy_modes.py {swept} --out={tmp_path}" in words
   for title in "non-saturating", "pairing + R1 + R2":  # Of each set, of flags.
     assert text.count(f"\n| {title} | ") == 3
   assert "| *held-out data* | 25 | " in text and "What to see" not in text
@@ -92,7 +95,9 @@ def test_the_figure_has_the_last_samples_of_the_first_seed(
   two = tables.load("toy_modes:smoke") | dict(seeds=(0, 1))
   monkeypatch.setattr(tables, "load", lambda spec: two)
   drawn = []
-  monkeypatch.setattr(page, "_panel", lambda *args: drawn.append(args[1:3]))
+  monkeypatch.setattr(
+    toy_modes, "_panel", lambda *args: drawn.append(args[1:3])
+  )
   document = draw(folder, tmp_path)[1]
   assert [run["seed"] for run in document["runs"]] == [0] * 4 + [1] * 4
   assert len(drawn) == 4
@@ -127,7 +132,7 @@ def test_what_is_missing_is_named_with_what_makes_it(swept, tmp_path, capsys):
   folder = swept / "grid_pairing_+_r1_+_r2/seed_0"
   for name, words in (
     (cell.OUTCOME, "1 of 4 runs are missing (grid: pairing + R1 + R2, seed 0)"),
-    ("evaluation.json", f"python -m ganjax.evaluate {folder}"),
+    ("evaluation.json", f"ganjax evaluate {folder}"),
     ("samples", f"{folder}/samples holds no samples"),
   ):
     hidden = (folder / name).rename(tmp_path / name)
@@ -151,7 +156,7 @@ def test_the_page_says_where_runs_ran_and_what_the_whole_table_shows(
   document |= dict(default=True, seeds=[0, 4])
   document["environments"] = [cpu, gpu, gpu | dict(git_commit="0"), cpu]
   document["environments"].append(cpu | dict(versions=versions))
-  words = " ".join(page.text(document).split())
+  words = " ".join(toy_modes.page_text(document).split())
   assert ": seeds 0, 4, on" in words and "**What to see.**" in words
   assert words.count(f"{cpu['cpu_count']} CPU cores, python") == 2
   assert words.count("; NVIDIA H100, python") == 1
@@ -181,7 +186,7 @@ def test_both_datasets_have_the_same_settings():
       ["a b", "--out=x"],
       "84 of 84 runs are missing (ring: minimax, seed 0; ring: non-saturating, "
       "seed 0; ring: non-saturating + mode seeking, seed 0; 81 more); this "
-      "trains them: python -m ganjax.sweep toy_modes --jobs 2 --out 'a b'",
+      "trains them: ganjax sweep toy_modes --jobs 2 --out 'a b'",
     ),
     (["a", "--out=x", "--smoke"], "toy_modes:smoke --jobs 2 --out a"),
   ],
@@ -212,15 +217,15 @@ def test_columns_by_hand():
   ]
   # s.d. with n - 1: of (.9, .7, .8) it is .1, of (.1, .2, .6) sqrt(.07).
   by_hand = ["7.3 (8, 6, 8)", "0.800 ± 0.100", "0.300 ± 0.265"]
-  assert page.columns(runs) == [*by_hand, "2 equilibrium, 1 none"]
+  assert toy_modes.columns(runs) == [*by_hand, "2 equilibrium, 1 none"]
   bad = dict(dataset="ring", setting="a", seed=1, state="diverged", note="")
-  assert page.columns([runs[0], bad, runs[2]]) == [
+  assert toy_modes.columns([runs[0], bad, runs[2]]) == [
     "8.0 (8, –, 8)",
     "0.850 ± 0.071",
     "0.350 ± 0.354",
     "2 equilibrium, 1 diverged",
   ]
-  assert page.columns(runs[1:2])[:2] == ["6.0 (6)", "0.700"]
+  assert toy_modes.columns(runs[1:2])[:2] == ["6.0 (6)", "0.700"]
 
 
 def test_table_takes_each_datasets_own_runs():
@@ -229,7 +234,7 @@ def test_table_takes_each_datasets_own_runs():
   document = dict(
     runs=runs, real=dict(ring=DATA), settings=[dict(title="a"), dict(title="b")]
   )
-  lines = page.table(document, "ring")
+  lines = toy_modes.table_lines(document, "ring")
   assert lines[0].startswith("| setting | ring: modes of 8")
   assert lines[2:] == [
     "| a | 8.0 (8) | 0.500 | 0.000 | 1 none |",

@@ -1,15 +1,16 @@
 """Pictures that look into a trained run, each with the numbers behind it.
 
-Each file `analyze/<name>.py` has `draw(subject, path) -> (text, numbers)`: it
-draws one picture, says in a line what is seen, and returns the numbers as JSON
-can hold them. It raises a `UserError` where a run does not admit it.
+Each file `analyze/<name>.py` registers a function of the file's name in
+`PICTURES`: `draw(subject, path) -> (text, numbers)`. It draws one picture, says
+in a line what is seen, and returns the numbers as JSON can hold them. It raises
+a `UserError` where a run does not admit it. A picture from elsewhere is named
+`module:attribute`, or `file.py:attribute`.
 """
 
 import json
 import pathlib
-import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ganjax import errors, files, registry
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # It imports JAX, which `--help` need not wait for.
 
 HELPERS = ("command", "pages", "subject")
 FILE = "analysis.json"
+
+PICTURES = registry.Registry("picture", __name__, HELPERS)
 
 
 class Outcome(NamedTuple):
@@ -34,14 +37,21 @@ class Outcome(NamedTuple):
   path: pathlib.Path | None
 
 
-def find(name: str):
-  """Returns the module of the picture `name`, or raises a `UserError`."""
-  return registry.find_module(sys.modules[__name__], name, "picture", HELPERS)
+# What JSON can hold.
+Numbers: TypeAlias = dict[str, Any]
+# What is seen in a picture, in a line, and the numbers behind it.
+Drawn: TypeAlias = tuple[str, Numbers]
+Draw: TypeAlias = Callable[["Subject", pathlib.Path], Drawn]
+
+
+def find(name: str) -> Draw:
+  """Returns the function that draws `name`, or raises a `UserError`."""
+  return PICTURES.find(name)
 
 
 def names() -> list[str]:
   """Returns the names of the pictures that there are."""
-  return registry.module_names(sys.modules[__name__], HELPERS)
+  return PICTURES.names()
 
 
 def analyze(
@@ -57,32 +67,39 @@ def analyze(
     only: which pictures; all that there are if empty.
 
   Yields:
-    What became of each picture; one that the run does not admit is left out.
+    What became of each picture. A picture that the run does not admit has no
+    path, and its text says why.
 
   Raises:
     UserError: there is no such picture.
     OSError: `out` cannot be written.
   """
-  modules = {name: find(name) for name in only or names()}
+  # The attribute alone names the file of a picture from elsewhere.
+  pictures = {name.rpartition(":")[2]: find(name) for name in only or names()}
   out.mkdir(parents=True, exist_ok=True)
   document = _read(out / FILE, subject.protocol())
-  for name, module in modules.items():
+  for name, draw in pictures.items():
     path = out / f"{name}.png"
     document["pictures"].pop(name, None)
     document["left_out"].pop(name, None)
     try:
-      text, numbers = module.draw(subject, path)
+      text, numbers = draw(subject, path)
       document["pictures"][name] = numbers
     except errors.UserError as error:
       path.unlink(missing_ok=True)  # That of another step would mislead.
-      text, path = str(error), None
+      text = str(error)
+      path = None
       document["left_out"][name] = text
     files.write_json(out / FILE, document)
     yield Outcome(name, text, path)
 
 
-def _read(path: pathlib.Path, protocol: dict[str, Any]) -> dict[str, Any]:
-  """Returns the document at `path`, or a new one for another protocol."""
+def _read(path: pathlib.Path, protocol: Numbers) -> Numbers:
+  """Returns the document at `path`, or a new one.
+
+  It is a new one if the file is of another protocol, of another version, or
+  damaged: numbers of different samples must not stand side by side.
+  """
   fresh = {"protocol": protocol, "pictures": {}, "left_out": {}}
   try:
     document = json.loads(path.read_text())

@@ -1,13 +1,13 @@
 """Samples class by class: those asked for, or those a classifier sees."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import Subject
 
 COLUMNS = 12
@@ -39,37 +39,44 @@ def arrange(
 
 def confidence(logits: np.ndarray) -> np.ndarray:
   """Returns the probability `[N]` of the likeliest class of logits `[N, K]`."""
+  # exp(max) / sum exp = 1 / sum exp(logits - max), which cannot overflow.
   logits = np.asarray(logits, np.float64)
   scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
   return 1 / scaled.sum(axis=1)
 
 
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+@PICTURES.register(name="classes")
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws one row a class."""
   subject.need_images()
   fake = subject.batches["fake"]
   logits = None
   if not subject.why_no_features:
     logits = subject.seen["fake"].logits
-  elif fake.labels is None:
-    raise errors.UserError(subject.why_no_features)
   if fake.labels is not None:
     num_classes = subject.run.sampler.system.num_classes
     page = asked_for(fake.labels, logits, num_classes)
   elif logits is not None:
     page = recognised(np.asarray(logits))
+  elif subject.why_no_features:
+    raise errors.UserError(subject.why_no_features)
   else:
     name = subject.evaluator.extractor.name
     raise errors.UserError(f"the extractor {name} knows no classes")
+  # A class with few samples has white places.
   shape = (len(page.rows), COLUMNS, *fake.images.shape[1:])
   images = np.full(shape, 255, np.uint8)
   for row, members in zip(images, page.rows, strict=True):
     row[: len(members)] = fake.images[members]
-  images = images.reshape(-1, *shape[2:])[: MAX_ROWS * COLUMNS]
-  left = [str(k) for k in range(len(page.rows))]
-  sides = left[:MAX_ROWS], page.notes[:MAX_ROWS]
-  block = pages.Block(page.title, images, COLUMNS, *sides)
-  plots.save(path, pages.blocks([block])[0])
+  block = pages.Block(
+    title=page.title,
+    images=images[:MAX_ROWS].reshape(-1, *shape[2:]),
+    columns=COLUMNS,
+    left=[str(k) for k in range(len(page.rows))][:MAX_ROWS],
+    right=page.notes[:MAX_ROWS],
+  )
+  drawn, _ = pages.blocks([block])
+  plots.save(path, drawn)
   return page.text, page.numbers
 
 
@@ -88,7 +95,7 @@ class Page(NamedTuple):
   notes: list[str]
   title: str
   text: str
-  numbers: dict[str, Any]
+  numbers: Numbers
 
 
 def asked_for(
@@ -106,18 +113,19 @@ def asked_for(
     for what they should be, and the same by class, if it knows these classes.
   """
   rows = arrange(labels, np.zeros(len(labels)), num_classes, COLUMNS)
-  title, text = "One row for each class asked for", "the classes asked for"
+  title = "One row for each class asked for"
+  text = "the classes asked for"
   if logits is None or np.shape(logits)[1] != num_classes:
-    return Page(rows, [], title, text, {})
+    return Page(rows=rows, notes=[], title=title, text=text, numbers={})
   right = np.asarray(logits).argmax(axis=1) == labels
   shares = [float(right[labels == k].mean()) for k in range(num_classes)]
   share = float(right.mean())
   return Page(
-    rows,
-    [f"{100 * share:.0f} %" for share in shares],
-    f"{title}\nAt the right: how many the classifier recognises",
-    f"{text}; the classifier recognises {100 * share:.1f} %",
-    {"recognised": share, "by_class": shares},
+    rows=rows,
+    notes=[f"{100 * share:.0f} %" for share in shares],
+    title=f"{title}\nAt the right: how many the classifier recognises",
+    text=f"{text}; the classifier recognises {100 * share:.1f} %",
+    numbers={"recognised": share, "by_class": shares},
   )
 
 
@@ -130,7 +138,8 @@ def recognised(logits: np.ndarray) -> Page:
   Returns:
     A page, with the share and the mean confidence of each class.
   """
-  classes, sure = logits.argmax(axis=1), confidence(logits)
+  classes = logits.argmax(axis=1)
+  sure = confidence(logits)
   num_classes = logits.shape[1]
   count = np.bincount(classes, minlength=num_classes)
   shares = count / len(classes)
@@ -141,12 +150,13 @@ def recognised(logits: np.ndarray) -> Page:
     for share, mean in zip(shares, means, strict=True)
   ]
   return Page(
-    arrange(classes, sure, num_classes, COLUMNS),
-    notes,
-    "Samples by the class that the classifier sees, the surest first\n"
+    rows=arrange(classes, sure, num_classes, COLUMNS),
+    notes=notes,
+    title="Samples by the class that the classifier sees, the surest first\n"
     "At the right: share of the class, mean confidence",
-    f"samples by the classifier's class, of mean confidence {sure.mean():.3f}",
-    {
+    text="samples by the classifier's class, of mean confidence "
+    f"{sure.mean():.3f}",
+    numbers={
       "confidence": float(sure.mean()),
       "shares": shares.tolist(),
       "confidence_by_class": means.tolist(),

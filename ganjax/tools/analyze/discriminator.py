@@ -8,13 +8,11 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 
-def compare(
-  train: np.ndarray, test: np.ndarray, fake: np.ndarray
-) -> dict[str, Any]:
+def compare(train: np.ndarray, test: np.ndarray, fake: np.ndarray) -> Numbers:
   """Returns the means of D's logits, and how much D overfits.
 
   Args:
@@ -33,29 +31,38 @@ def compare(
   """
   train, test, fake = (np.asarray(x, np.float64) for x in (train, test, fake))
   means = {"train": train.mean(), "test": test.mean(), "fake": fake.mean()}
+  # Of each mean: its standard error, squared.
   variances = {
     "train": train.var() / len(train),
     "test": test.var() / len(test),
     "fake": fake.var() / len(fake),
   }
   above = means["train"] - means["fake"]
-  blurred = above <= 2 * math.sqrt(variances["train"] + variances["fake"])
-  ratio, error = 0.0, 0.0
+  ratio = math.nan
+  error = math.nan
   if above:
-    ratio = (means["train"] - means["test"]) / above
+    ratio = float((means["train"] - means["test"]) / above)
+    # The delta method: r = (a - b) / (a - c) has the derivatives (1 - r), -1
+    # and r by its three means, each over a - c; their errors are independent.
     slopes = {"train": 1 - ratio, "test": 1.0, "fake": ratio}
-    error = sum(variances[k] * slopes[k] ** 2 for k in slopes)
+    squares = sum(variances[k] * slopes[k] ** 2 for k in slopes)
+    error = math.sqrt(squares) / abs(above)
+  flags = []
+  if above <= 2 * math.sqrt(variances["train"] + variances["fake"]):
+    flags.append("D does not tell training images from samples")
   return {
     "means": {k: float(v) for k, v in means.items()},
-    "overfitting": float(ratio) if above else math.nan,
-    "overfitting_std": math.sqrt(error) / abs(above) if above else math.nan,
-    "flags": ["D does not tell training images from samples"] * bool(blurred),
+    "overfitting": ratio,
+    "overfitting_std": error,
+    "flags": flags,
   }
 
 
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+@PICTURES.register(name="discriminator")
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws histograms of D's logits."""
-  run, logits = subject.run, {}
+  run = subject.run
+  logits = {}
   for kind, (images, labels) in subject.batches.items():
     labels = labels if run.sampler.system.conditional else None
     logits[kind] = run.score(images, labels)
@@ -70,11 +77,15 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   bins: Any = np.histogram_bin_edges(np.concatenate(list(logits.values())), 40)
   for kind, values in logits.items():
     look = {"color": COLOURS[kind], "lw": 1.4}
-    dashes = "--" if kind == "test" else "-"
     axes.hist(
-      values, bins, density=True, histtype="step", ls=dashes, **look,
+      values,
+      bins,
+      density=True,
+      histtype="step",
+      ls="--" if kind == "test" else "-",
       label=f"{NAMES[kind]}, mean {values.mean():.3g}",
-    )  # fmt: skip
+      **look,
+    )
     axes.axvline(values.mean(), ls=":", **look)
   axes.set_xlabel("Logit", fontsize=8)
   axes.set_ylabel("Density", fontsize=8)

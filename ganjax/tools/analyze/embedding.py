@@ -1,14 +1,14 @@
 """Samples among the data in two dimensions, and their shares by class."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
+KINDS = ("train", "fake")
 MAX_NEIGHBOURED = 500  # of either kind; the time of t-SNE grows faster
 
 
@@ -26,6 +26,8 @@ def principal(real: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
   mean = real.mean(axis=0)
   _, singular, axes = np.linalg.svd(real - mean, full_matrices=False)
   axes, variances = axes[:2].T, singular**2
+  # A singular vector has no sign of its own: without one, two runs would show
+  # mirrored pictures of the same data.
   largest = np.abs(axes).argmax(axis=0)
   axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
   share = variances[:2].sum() / max(variances.sum(), np.finfo(float).tiny)
@@ -57,54 +59,72 @@ def shares(logits: np.ndarray) -> np.ndarray:
   return np.bincount(classes, minlength=np.shape(logits)[1]) / len(classes)
 
 
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+@PICTURES.register(name="embedding")
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws the plane of most variance, t-SNE's, and the shares by class."""
-  places = {k: subject.placed[k] for k in ("train", "fake")}
-  panels, numbers = {}, {}
-  if subject.is_points:
-    panels["The plane"] = places
-    text = "samples and data in the plane"
-  else:
-    mean, axes, share = principal(places["train"])
-    where = subject.space
-    title = f"PCA of {where}: {100 * share:.0f} % of the variance"
-    panels[title] = {k: (x - mean) @ axes for k, x in places.items()}
-    numbers["variance_in_plane"] = share
-    few = [x[:MAX_NEIGHBOURED] for x in places.values()]
-    found = dict(zip(places, neighboured(few, subject.seed), strict=True))
-    panels[f"t-SNE of {where}"] = found
-    text = f"samples and data in two dimensions of {where}"
+  panels, text, numbers = _panels(subject)
   logits = None
   if not subject.why_no_features:
-    logits = {k: subject.seen[k].logits for k in places}
-    logits = None if logits["fake"] is None else logits
-  page = plots.figure(470 * (len(panels) + (logits is not None)), 520)
+    logits = {k: subject.seen[k].logits for k in KINDS}
+  has_classes = logits is not None and logits["fake"] is not None
+  num_panels = len(panels) + has_classes
+  page = plots.figure(470 * num_panels, 520)
   for i, (title, points) in enumerate(panels.items()):
-    axes = page.add_subplot(1, len(panels) + (logits is not None), i + 1)
+    axes = page.add_subplot(1, num_panels, i + 1)
     plots.style(axes, title)
-    for kind, x in reversed(points.items()):  # The data on top, seen amid all.
-      _scatter(axes, x, kind)
-    labels = subject.batches["train"].labels
-    if labels is not None:
-      shift = 9 if subject.is_points else 0  # Dense modes would be hidden.
-      _mark(axes, points["train"], labels[: len(points["train"])], shift)
-    if subject.is_points:
-      axes.locator_params(nbins=5)
-    else:  # Neither the units nor the directions mean anything.
-      axes.set(xticks=[], yticks=[])
-    pages.legend(axes, loc="best", markerscale=3)
-  if logits is not None:
+    _draw_panel(axes, subject, points)
+  if logits is not None and has_classes:
     both = {k: shares(x) for k, x in logits.items()}
+    differ = float(np.abs(both["train"] - both["fake"]).sum() / 2)
     numbers["shares"] = {k: [float(s) for s in x] for k, x in both.items()}
-    numbers["total_variation"] = float(
-      np.abs(both["train"] - both["fake"]).sum() / 2
+    numbers["total_variation"] = differ
+    _bars(page.add_subplot(1, num_panels, num_panels), both)
+    text += (
+      f"; shares of the classes differ by {100 * differ:.1f} % of the samples"
     )
-    _bars(page.add_subplot(1, len(panels) + 1, len(panels) + 1), both)
-    text += "; shares of the classes differ by "
-    text += f"{100 * numbers['total_variation']:.1f} % of the samples"
   page.tight_layout()
   plots.save(path, page)
   return text, numbers
+
+
+def _panels(
+  subject: Subject,
+) -> tuple[dict[str, dict[str, np.ndarray]], str, Numbers]:
+  """Places samples and data in two dimensions, in each way that there is.
+
+  Returns:
+    title -> kind -> `[n, 2]`, what is seen, and the numbers behind it.
+  """
+  places = {k: subject.placed[k] for k in KINDS}
+  if subject.is_points:
+    return {"The plane": places}, "samples and data in the plane", {}
+  mean, axes, share = principal(places["train"])
+  few = [x[:MAX_NEIGHBOURED] for x in places.values()]
+  neighbours = neighboured(few, subject.seed)
+  where = subject.space
+  panels = {
+    f"PCA of {where}: {100 * share:.0f} % of the variance": {
+      k: (x - mean) @ axes for k, x in places.items()
+    },
+    f"t-SNE of {where}": dict(zip(places, neighbours, strict=True)),
+  }
+  text = f"samples and data in two dimensions of {where}"
+  return panels, text, {"variance_in_plane": share}
+
+
+def _draw_panel(axes, subject: Subject, points: dict[str, np.ndarray]) -> None:
+  """Draws samples and data, with the classes of the data if it has any."""
+  for kind, x in reversed(points.items()):  # The data on top, seen amid all.
+    _scatter(axes, x, kind)
+  labels = subject.batches["train"].labels
+  if labels is not None:
+    shift = 9 if subject.is_points else 0  # Dense modes would be hidden.
+    _mark(axes, points["train"], labels[: len(points["train"])], shift)
+  if subject.is_points:
+    axes.locator_params(nbins=5)
+  else:  # Neither the units nor the directions mean anything.
+    axes.set(xticks=[], yticks=[])
+  pages.legend(axes, loc="best", markerscale=3)
 
 
 def _scatter(axes, points: np.ndarray, kind: str) -> None:

@@ -1,21 +1,22 @@
 """Paths between latents: figure 3 of Goodfellow et al. 2014, and its sphere.
 
 Normal latents of many dimensions lie near a sphere that straight paths leave;
-spherical paths (Shoemake 1985; White 2016, section 2) stay on it. Uniform ones
-fill a cube, within which straight paths stay, and spherical ones do not.
+spherical paths (Shoemake 1985; White 2016, section 2) stay on it. Uniform
+latents fill a cube: straight paths stay within it, spherical ones do not.
 """
 
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, Drawn, pages
 from ganjax.tools.analyze.subject import Subject
 
-ROWS, COLUMNS = 8, 10
+ROWS = 8
+COLUMNS = 10
 TITLES = {"linear": "Linear paths", "spherical": "Spherical paths"}
 
 
@@ -41,10 +42,10 @@ def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
     UserError: ends of opposite directions, or at 0, where there is no one
       circle between them.
   """
-  norms = [np.linalg.norm(x, axis=-1) for x in (start, end)]
-  if not np.all(norms[0] * norms[1]):
+  norms = np.linalg.norm(start, axis=-1) * np.linalg.norm(end, axis=-1)
+  if not np.all(norms):
     raise errors.UserError("a spherical path needs ends other than 0")
-  cosine = np.sum(start * end, axis=-1) / (norms[0] * norms[1])
+  cosine = np.sum(start * end, axis=-1) / norms
   angle = np.arccos(np.clip(cosine, -1, 1))[..., None, None]
   if np.any(np.pi - angle < 1e-6):
     raise errors.UserError("a spherical path has no way between opposite ends")
@@ -79,7 +80,8 @@ def measure(z: np.ndarray, places: np.ndarray) -> dict[str, float]:
   }
 
 
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+@PICTURES.register(name="interpolation")
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws the same pairs of latents and what lies between, in both ways.
 
   Batch norm takes its running statistics, whatever the run's samples take.
@@ -89,9 +91,11 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   ends = ends.reshape(2, ROWS, -1)
   uniform = run.config.system.get("latent") == "uniform"
   ways = {"linear": lerp} if uniform else {"linear": lerp, "spherical": slerp}
-  labels = subject.labels(ROWS)  # A path stays within one class.
-  labels = None if labels is None else np.repeat(labels, COLUMNS)
-  images, numbers = {}, {}
+  labels = subject.labels(ROWS)
+  if labels is not None:  # A path stays within one class.
+    labels = np.repeat(labels, COLUMNS)
+  images = {}
+  numbers = {}
   for name, way in ways.items():
     z = way(ends[0], ends[1], np.linspace(0, 1, COLUMNS))
     rows = z.reshape(ROWS * COLUMNS, -1)
@@ -104,16 +108,21 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
     parts = [
       pages.Block(TITLES[name], x, COLUMNS) for name, x in images.items()
     ]
-    plots.save(path, pages.blocks(parts)[0])
-  text = "paths between latents; the largest of 9 steps is "
+    page, _ = pages.blocks(parts)
+    plots.save(path, page)
   shares = [f"{100 * x['largest_step']:.0f} %" for x in numbers.values()]
-  text += f"{' and '.join(shares)} of a path ({', '.join(ways)})"
+  text = (
+    f"paths between latents; the largest of {COLUMNS - 1} steps is "
+    f"{' and '.join(shares)} of a path ({', '.join(ways)})"
+  )
   if uniform:
     text += "; spherical ones would leave the cube of uniform latents"
   return text, numbers
 
 
-def _draw_points(path: pathlib.Path, subject: Subject, images) -> None:
+def _draw_points(
+  path: pathlib.Path, subject: Subject, images: Mapping[str, np.ndarray]
+) -> None:
   """Draws paths of points as lines over the data."""
   page = plots.figure(480 * len(images), 500)
   real = subject.batches["train"].images

@@ -1,20 +1,22 @@
 """Samples beside the training images that are nearest to them.
 
-What figure 2 of Goodfellow et al. 2014 shows, that G does not repeat training
-images, is measured, too: by how far held-out images are from the training set.
+Figure 2 of Goodfellow et al. 2014 shows in this way that G does not repeat
+training images. Here it is measured, too: the distance of samples to the
+training set is compared with that of held-out images.
 """
 
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ganjax.data import cache
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, Drawn, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject, flat
 
-ROWS, COLUMNS = 4, 5  # The last column is the one whose neighbour is shown.
+ROWS = 4
+COLUMNS = 5  # The last column is the one whose neighbours are shown.
 MAX_NUM = 500  # of either kind whose neighbours are searched
 BLOCK = 1024  # training images compared at a time
 BESIDE = 460  # pixels, of the histograms
@@ -44,12 +46,14 @@ def nearest(
   starts = range(0, len(points), block)
   for start in cache.track(starts, len(starts), "searching neighbours"):
     part = flat(points[start : start + block])
-    # Without the query's own square, which is the same for all points.
+    # |q - p|^2 = |q|^2 - 2 q p + |p|^2, of which |q|^2 is the same for all
+    # points, so that it does not say which is nearest.
     squares = np.sum(part**2, axis=1) - 2 * queries @ part.T
     found = squares.argmin(axis=1)
     value = squares[np.arange(len(queries)), found]
     nearer = value < best
-    best[nearer], index[nearer] = value[nearer], start + found[nearer]
+    best[nearer] = value[nearer]
+    index[nearer] = start + found[nearer]
   # Of differences, not of squares, whose rounding hides that a copy is one.
   away = queries - flat(points[index])
   return np.sqrt(np.sum(away**2, axis=1)), index
@@ -68,16 +72,18 @@ def compare(fake: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
     good as the data. A ratio far below 1 tells of copies; in pixels also of
     blurred samples, since those are near to everything.
   """
-  medians = float(np.median(fake)), float(np.median(held_out))
+  of_samples = float(np.median(fake))
+  of_held_out = float(np.median(held_out))
   return {
-    "samples": medians[0],
-    "held_out": medians[1],
-    "ratio": medians[0] / medians[1] if medians[1] else float("inf"),
+    "samples": of_samples,
+    "held_out": of_held_out,
+    "ratio": of_samples / of_held_out if of_held_out else float("inf"),
     "suspicious": float(np.mean(fake < np.quantile(held_out, 0.01))),
   }
 
 
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+@PICTURES.register(name="neighbours")
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws samples, their neighbours in pixels and features, and distances."""
   subject.need_images()
   train = subject.train.images
@@ -86,25 +92,32 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   if subject.space == "features":
     spaces["features"] = subject.coordinates(train)
   shown = images["fake"][: ROWS * COLUMNS]
+  last_column = np.arange(COLUMNS - 1, len(shown), COLUMNS)
   parts = [pages.Block("Samples", shown, COLUMNS)]
-  last = np.arange(COLUMNS - 1, len(shown), COLUMNS)
-  distances, numbers = {}, {}
+  distances = {}
+  numbers = {}
   for space, points in spaces.items():
     place = flat if space == "pixels" else subject.coordinates
-    found = {k: nearest(place(x), points) for k, x in images.items()}
-    distances[space] = {k: distance for k, (distance, _) in found.items()}
-    beside = np.asarray(train[found["fake"][1][last]])
+    to_fake, of_fake = nearest(place(images["fake"]), points)
+    to_test, _ = nearest(place(images["test"]), points)
+    distances[space] = {"fake": to_fake, "test": to_test}
+    numbers[space] = compare(to_fake, to_test)
+    beside = np.asarray(train[of_fake[last_column]])
     parts.append(pages.Block(TITLES[space], beside, 1))
-    numbers[space] = compare(*(distances[space][k] for k in ("fake", "test")))
   page, width = pages.blocks(parts, BESIDE)
   _histograms(page, width, distances)
   plots.save(path, page)
   ratios = [f"{x['ratio']:.2f} in {k}" for k, x in numbers.items()]
-  text = "nearest training images; distance / that of held-out images "
-  return text + ", ".join(ratios), numbers
+  text = (
+    "nearest training images; distance / that of held-out images "
+    + ", ".join(ratios)
+  )
+  return text, numbers
 
 
-def _histograms(page, left: int, distances: dict[str, Any]) -> None:
+def _histograms(
+  page, left: int, distances: Mapping[str, Mapping[str, np.ndarray]]
+) -> None:
   """Draws the distances in each space at the right of a page, stacked."""
   height = page.get_size_inches()[1] * plots.DPI / len(distances)
   for i, (space, found) in enumerate(distances.items()):

@@ -8,19 +8,24 @@ import numpy as np
 
 from ganjax.runs import plots
 
-TOP, GAP, LINE, LETTER = 38, 26, 22, 8.6  # pixels; a letter is about so wide
-SMALL = 8  # points
+# In pixels: the room above blocks, the gap between them, the height of a line
+# of their titles, and about how wide a letter is.
+TOP = 38
+GAP = 26
+LINE = 22
+LETTER = 8.6
+SMALL = 8  # points: the size of the letters
 
 
 class Block(NamedTuple):
   """Images that stand together.
 
   Attributes:
-    title: above them.
+    title: stands above the images.
     images: uint8 `[N, H, W, C]`.
-    columns: how many side by side.
+    columns: how many images stand side by side.
     left: a text for each row, at its left.
-    right: the same, at its right.
+    right: a text for each row, at its right.
   """
 
   title: str
@@ -31,17 +36,17 @@ class Block(NamedTuple):
 
 
 def blocks(parts: Sequence[Block], beside: int = 0):
-  """Returns a page with blocks side by side, and how far right they reach.
+  """Returns a page with blocks side by side, and their width.
 
   Images are enlarged as in `plots.grid`; those larger than one of its tiles
   are reduced, since there are many.
 
   Args:
     parts: the blocks, from left to right.
-    beside: how many pixels stay free at the right of them.
+    beside: how many pixels stay free at their right.
 
   Returns:
-    A page of `plots.figure`, and a number of pixels.
+    A page of `plots.figure`, and how many pixels wide the blocks are.
   """
   grids = [plots.grid(reduced(part.images), part.columns) for part in parts]
   rooms = [
@@ -59,9 +64,11 @@ def blocks(parts: Sequence[Block], beside: int = 0):
     plots.place(page, image, x, top)
     write(page, (x + end) / 2, top - 8, part.title, ha="center", va="bottom")
     rows = -(-len(part.images) // part.columns)
-    pitch = (len(image) - plots.GAP) / rows
-    sides = (part.left, x - 8, "right"), (part.right, end + 8, "left")
-    for texts, edge, ha in sides:
+    pitch = (len(image) - plots.GAP) / rows  # of rows, in pixels
+    for texts, edge, ha in (
+      (part.left, x - 8, "right"),
+      (part.right, end + 8, "left"),
+    ):
       for i, text in enumerate(texts):
         y = top + plots.GAP / 2 + (i + 0.5) * pitch
         write(page, edge, y, text, ha=ha, va="center")
@@ -72,7 +79,7 @@ def blocks(parts: Sequence[Block], beside: int = 0):
 def write(page, x: float, y: float, text: str, **place: Any) -> None:
   """Writes at (x, y), in pixels from the upper left corner of a page."""
   width, height = page.get_size_inches() * plots.DPI
-  place = {"fontsize": SMALL} | place
+  place = {"fontsize": SMALL, **place}
   page.text(x / width, 1 - y / height, text, **place)
 
 
@@ -110,7 +117,7 @@ def reduced(images: np.ndarray) -> np.ndarray:
 
 def scatter(axes, points: np.ndarray, colour: str, **look: Any) -> None:
   """Scatters points `[N, 2]` within the limits of all pictures of them."""
-  look = {"s": 3, "linewidths": 0, "alpha": 0.5} | look
+  look = {"s": 3, "linewidths": 0, "alpha": 0.5, **look}
   axes.scatter(*points.T, color=colour, **look)
   limits = (-plots.LIMIT, plots.LIMIT)
   axes.set(xlim=limits, ylim=limits, aspect="equal")
@@ -119,6 +126,7 @@ def scatter(axes, points: np.ndarray, colour: str, **look: Any) -> None:
 
 def _room(part: Block, width: int) -> tuple[int, int]:
   """Returns how many pixels the words of a block take left and right of it."""
+  # A title is centred above the images: what is wider stands out at both sides.
   rooms = []
   title = LETTER * max(map(len, part.title.split("\n")))
   for texts in (part.left, part.right):

@@ -6,13 +6,12 @@ or overdo the high frequencies.
 """
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.runs import plots
-from ganjax.tools.analyze import pages
+from ganjax.tools.analyze import PICTURES, Drawn, Numbers, pages
 from ganjax.tools.analyze.subject import COLOURS, NAMES, Subject
 
 MIN_SIDE = 8  # pixels: fewer have no octaves to speak of
@@ -22,9 +21,9 @@ BAND = (10, 90)  # percentiles over images
 def spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the power of images at each distance from frequency 0.
 
-  Images are the means of their channels, less their own mean. The transform
-  takes them as periodic, so what differs between opposite edges counts as high
-  frequencies; of all kinds of images alike.
+  The power is that of the mean of an image's channels, less the mean of all
+  its pixels. The transform takes an image as periodic, so what differs between
+  opposite edges counts as high frequencies; of all kinds of images alike.
 
   Args:
     images: uint8 `[N, H, W, C]`.
@@ -43,7 +42,8 @@ def spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   side = min(height, width)
   ring = np.rint(radius * side).astype(int).ravel()
   count = np.bincount(ring)
-  # All rings of all images in one count.
+  # One count over all rings of all images: ring r of image i is number
+  # i * len(count) + r. A loop over images would take most of the time.
   places = np.arange(num)[:, None] * len(count) + ring
   sums = np.bincount(places.ravel(), power.ravel(), num * len(count))
   sums = sums.reshape(num, len(count))
@@ -66,7 +66,7 @@ def band_power(
   return float(power[:, inside].mean())
 
 
-def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> Numbers:
   """Returns the power of samples and held-out images over training images'.
 
   Args:
@@ -81,18 +81,19 @@ def compare(kinds: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     "highest_octave": (0.25, 0.5),
     "corners": (0.5, 1),
   }
-  numbers: dict[str, Any] = {}
+  numbers: Numbers = {}
   for kind in ("fake", "test"):
     numbers[kind] = {}
     for name, band in bands.items():
-      power, real = (band_power(*kinds[k], *band) for k in (kind, "train"))
+      real = band_power(*kinds["train"], *band)
       if not real:
         raise errors.UserError("the training images hold only one colour each")
-      numbers[kind][name] = power / real
+      numbers[kind][name] = band_power(*kinds[kind], *band) / real
   return numbers
 
 
-def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+@PICTURES.register(name="spectrum")
+def draw(subject: Subject, path: pathlib.Path) -> Drawn:
   """Draws the mean spectra, and their bands over the images."""
   subject.need_images()
   if min(subject.train.images.shape[1:3]) < MIN_SIDE:
@@ -113,15 +114,23 @@ def draw(subject: Subject, path: pathlib.Path) -> tuple[str, dict[str, Any]]:
       )
   axes.axvline(0.5, color=plots.GREY, lw=0.8, ls=":")
   axes.text(
-    0.507, 0.97, "corners", fontsize=7, color=plots.GREY, va="top",
+    0.507,
+    0.97,
+    "corners",
+    fontsize=7,
+    color=plots.GREY,
+    va="top",
     transform=axes.get_xaxis_transform(),
-  )  # fmt: skip
+  )
   axes.set_xlabel("Frequency, cycles a pixel", fontsize=8)
   axes.set_ylabel("Power of pixels in [0, 1]", fontsize=8)
   pages.legend(axes, loc="lower left")
   page.tight_layout()
   plots.save(path, page, flat=True)
-  ratios = numbers["fake"]["highest_octave"], numbers["test"]["highest_octave"]
-  text = "power at each frequency; in the highest octave samples have "
-  text += f"{ratios[0]:.2f} of the training images' (held-out: {ratios[1]:.2f})"
+  of_samples = numbers["fake"]["highest_octave"]
+  of_held_out = numbers["test"]["highest_octave"]
+  text = (
+    "power at each frequency; in the highest octave samples have "
+    f"{of_samples:.2f} of the training images' (held-out: {of_held_out:.2f})"
+  )
   return text, numbers

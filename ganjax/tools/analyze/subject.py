@@ -8,6 +8,7 @@ import numpy as np
 
 from ganjax import data, errors
 from ganjax.data import cache
+from ganjax.evaluation import extractors
 from ganjax.evaluation.evaluator import Evaluator
 from ganjax.runs import plots
 from ganjax.runs.run import Run
@@ -16,7 +17,7 @@ from ganjax.runs.run import Run
 COLOURS = {"train": plots.BLUE, "test": plots.GREEN, "fake": plots.ORANGE}
 NAMES = {"train": "training", "test": "held-out", "fake": "samples"}
 MIN_NUM = 20  # samples: fewer fill no picture
-CHUNK = 1024  # Images whose features are computed between two looks at a clock.
+CHUNK = 1024  # images whose features are computed between two marks of progress
 
 
 class Batch(NamedTuple):
@@ -36,10 +37,11 @@ class Subject:
   """A run, and what its samples are compared with.
 
   Attributes:
-    run: whose samples are drawn.
-    evaluator: of the run's dataset.
-    num: how many samples, and at most how many images of each split.
-    seed: of the samples, and of the choice of images.
+    run: the run whose samples are drawn.
+    evaluator: the evaluator of the run's dataset.
+    num: how many samples are drawn, and at most how many images of each split
+      are compared with them.
+    seed: the seed of the samples, and of the choice of images.
   """
 
   run: Run
@@ -70,9 +72,11 @@ class Subject:
     """
     labels = self.labels(n)
     images = self.run.sample(n, labels, seed=self.seed, **how)
-    if bad := n - np.isfinite(images).reshape(n, -1).all(axis=1).sum():
+    num_bad = n - np.isfinite(images).reshape(n, -1).all(axis=1).sum()
+    if num_bad:
       raise errors.UserError(
-        f"{bad} of {n} samples are not finite: try --step with an earlier one"
+        f"{num_bad} of {n} samples are not finite: try --step with an earlier "
+        "one"
       )
     return Batch(images, labels)
 
@@ -92,7 +96,7 @@ class Subject:
       chosen = np.sort(order[: self.num])
       labels = None if arrays.labels is None else arrays.labels[chosen]
       batches[kind] = Batch(np.asarray(arrays.images[chosen]), labels)
-    return batches | {"fake": self.sample(self.num)}
+    return {**batches, "fake": self.sample(self.num)}
 
   @functools.cached_property
   def why_no_features(self) -> str:
@@ -103,32 +107,34 @@ class Subject:
       return str(error)
     return ""
 
-  def look(self, images: np.ndarray):
+  def extract(self, images: np.ndarray) -> extractors.Features:
     """Returns the extractor's `Features` of images; shows its progress.
 
     Raises:
       UserError: there is no extractor for this dataset.
     """
-    extract, starts = self.evaluator.extractor, range(0, len(images), CHUNK)
+    extract = self.evaluator.extractor
+    starts = range(0, len(images), CHUNK)
     text = f"features of {len(images):,} images"
     parts = [
       extract(np.asarray(images[i : i + CHUNK]))
       for i in cache.track(starts, len(starts), text)
     ]
+    # An extractor may lack a field, such as logits; then all parts do.
     columns = zip(*parts, strict=True)
     whole = [None if c[0] is None else np.concatenate(c) for c in columns]
     return type(parts[0])(*whole)
 
   @functools.cached_property
-  def seen(self) -> dict[str, Any]:
+  def seen(self) -> dict[str, extractors.Features]:
     """Kind -> the extractor's `Features` of its batch."""
     return {
-      kind: self.look(batch.images) for kind, batch in self.batches.items()
+      kind: self.extract(batch.images) for kind, batch in self.batches.items()
     }
 
   @property
   def space(self) -> str:
-    """In what samples are compared: "plane", "features" or "pixels"."""
+    """The space in which samples are compared: plane, features or pixels."""
     if self.is_points:
       return "plane"
     return "pixels" if self.why_no_features else "features"
@@ -136,15 +142,18 @@ class Subject:
   def coordinates(self, images: np.ndarray) -> np.ndarray:
     """Returns images as float64 `[n, d]` in `space`."""
     if self.space == "features":
-      return np.asarray(self.look(images).features, np.float64)
+      return np.asarray(self.extract(images).features, np.float64)
     return flat(images)
 
   @functools.cached_property
   def placed(self) -> dict[str, np.ndarray]:
     """Kind -> the coordinates of its batch."""
     if self.space == "features":
-      features = self.seen.items()
-      return {k: np.asarray(x.features, np.float64) for k, x in features}
+      # Once for all: features take most of the time of a picture.
+      return {
+        kind: np.asarray(features.features, np.float64)
+        for kind, features in self.seen.items()
+      }
     return {k: flat(batch.images) for k, batch in self.batches.items()}
 
   def protocol(self) -> dict[str, Any]:
@@ -153,7 +162,8 @@ class Subject:
     if not self.is_points and not self.why_no_features:
       found = self.evaluator.extractor
       extractor = {"name": found.name, "digest": found.digest}
-    return self.run.protocol() | {
+    return {
+      **self.run.protocol(),
       "seed": self.seed,
       "num": self.num,
       "extractor": extractor,

@@ -1,10 +1,13 @@
 """How many operations a function does: those of its matrix products.
 
 A multiplication and an addition are two operations. Products and convolutions
-are counted, nothing else; what no result needs is not, nor are products with
-the zeros that a dilation puts between pixels (of the gradient of a strided
-convolution, of a transposed one). The zeros of a padding are counted, and a
-value that is computed twice counts twice, even if the compiler finds out.
+are counted, nothing else.
+
+- What no result needs is not counted.
+- Products with the zeros that a dilation puts between pixels are not counted
+  (those of a transposed convolution, and of the gradient of a strided one).
+- The zeros of a padding are counted.
+- A value that is computed twice counts twice, even if the compiler finds out.
 """
 
 import math
@@ -28,7 +31,10 @@ class Count(NamedTuple):
 
   def __add__(self, other: Any) -> "Count":
     """Returns the sums."""
-    return Count(*map(sum, zip(self, other, strict=True)))
+    return Count(
+      flops=self.flops + other.flops,
+      open_loops=self.open_loops + other.open_loops,
+    )
 
 
 def count(function: Callable, *args: Any) -> Count:
@@ -49,12 +55,13 @@ def _count(jaxpr: Any) -> Count:
 
 def _count_equation(equation: Any) -> Count:
   """Counts one equation and what it calls, whatever that is."""
-  name, params = equation.primitive.name, equation.params
+  name = equation.primitive.name
+  params = equation.params
   if name in PRODUCTS:
     return Count(PRODUCTS[name](equation))
   inner = [_count(jaxpr) for jaxpr in _jaxprs(params)]
   if name == "cond":
-    return max(inner)
+    return max(inner)  # Only one of its branches runs.
   total = sum(inner, Count(0))
   if name == "scan":
     return total._replace(flops=total.flops * params["length"])
@@ -70,7 +77,7 @@ def _jaxprs(params: Any) -> Iterator[Any]:
 
 
 def _dot_general(equation: Any) -> int:
-  """2 for each number of the output and each index that is summed over."""
+  """Returns 2 for each number of the output and each index summed over."""
   (contracted, _), _ = equation.params["dimension_numbers"]
   shape = equation.invars[0].aval.shape
   summed = math.prod(shape[axis] for axis in contracted)
@@ -78,12 +85,13 @@ def _dot_general(equation: Any) -> int:
 
 
 def _conv(equation: Any) -> int:
-  """2 for each number of the output and each weight of its window.
+  """Returns 2 for each number of the output and each weight of its window.
 
   The kernel holds the channels of one group alone, so both kinds of groups
   are accounted for. Between dilated pixels a window meets zeros.
   """
-  kernel, params = equation.invars[1].aval, equation.params
+  kernel = equation.invars[1].aval
+  params = equation.params
   features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
   dense = 2 * equation.outvars[0].aval.size * (kernel.size // features)
   return dense // math.prod(params["lhs_dilation"])

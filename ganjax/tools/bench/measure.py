@@ -31,11 +31,11 @@ SHAPES = {
   "mnist": ((28, 28, 1), 10),
   "svhn_cropped": ((32, 32, 3), 10),
 }
-NUM_IMAGES = 4096  # Of random data; how many there are changes no speed.
+NUM_IMAGES = 4096  # of random data; how many there are changes no speed
 # The side of the matrices whose product is the measure of the machine: large
 # enough to keep it busy, and for some milliseconds.
 PRODUCT_SIZE = {"cpu": 2048, "other": 8192}
-NUM_PRODUCTS = 5  # Before the steps, and as many after them.
+NUM_PRODUCTS = 5  # before the steps, and as many after them
 
 
 def load_arrays(
@@ -104,21 +104,50 @@ def period_of(system: Any) -> int:
 
 def count_flops(config: configs.Config, arrays: data.Arrays) -> flops.Count:
   """Counts a step of the whole batch; the mean, if penalties are lazy."""
-  shape, num_classes = arrays.images.shape[1:], arrays.num_classes
+  shape = arrays.images.shape[1:]
+  num_classes = arrays.num_classes
   system = configs.build(config, shape, num_classes)
   state = runs.abstract_state(system, shape, num_classes)
-  sizes = system.batches_per_step, config.batch_size
+  sizes = (system.batches_per_step, config.batch_size)
   images = jax.ShapeDtypeStruct((*sizes, *shape), jnp.float32)
   labels = jax.ShapeDtypeStruct(sizes, jnp.int32) if num_classes else None
-  batch, key = data.Arrays(images, labels, num_classes), jax.random.key(0)
+  batch = data.Arrays(images, labels, num_classes)
+  key = jax.random.key(0)
   period = period_of(system)
   total = 0
+  # Each kind of step is counted once, and weighs as often as it comes.
   skips = collections.Counter(map(system.skip, range(period)))
   for skip, times in skips.items():
     step = functools.partial(system.train_step, skip=skip)
     count = flops.count(step, state, batch, key)
     total += times * count.flops
   return count._replace(flops=round(total / period))
+
+
+class _Steps:
+  """Makes steps one after another, each call awaited.
+
+  No step of a training is awaited; but nothing else can be timed.
+
+  Attributes:
+    done: how many steps are made.
+  """
+
+  def __init__(
+    self, call: Callable[[Any, int], Any], state: Any, per_call: int
+  ):
+    """Takes what `build_step` returns."""
+    self.done = 0
+    self._call = call
+    self._state = state
+    self._per_call = per_call
+
+  def make(self, num_steps: int) -> None:
+    """Makes at least so many steps, in whole calls."""
+    for _ in range(-(-num_steps // self._per_call)):
+      made = jax.block_until_ready(self._call(self._state, self.done))
+      self._state = made[0]
+      self.done += self._per_call
 
 
 def measure(
@@ -153,41 +182,43 @@ def measure(
   with conv.plain() if plain else contextlib.nullcontext(), _cold():
     count = count_flops(config, arrays)
     system, state, call, per_call = build_step(config, arrays, devices)
+    steps = _Steps(call, state, per_call)
+    del state  # The first one must not stay in memory.
+    # What is timed is whole periods, in which each kind of step comes as often
+    # as in training: a median over single steps would not see a penalty that is
+    # due in one of four.
     period = math.lcm(period_of(system), per_call)
     num_periods = -(-num_steps // period)
     if period > 1:
       num_periods = max(num_periods, 3)
     num_steps = num_periods * period
     show(0, num_steps)
-    # Awaited, as no step in training is; but nothing else can be timed.
-    run = lambda state, i: jax.block_until_ready(call(state, i))[0]
     start = time.perf_counter()
     # A call more than there are kinds of steps, lest a second compiles, too.
     num_first = period + per_call
-    for i in range(0, num_first, per_call):
-      state = run(state, i)
+    steps.make(num_first)
     first = time.perf_counter() - start
     memory = _peak_memory(devices[0])
+    # The machine is measured on both sides of the steps: its speed may change.
     product = _make_product(config.precision, devices[0])
     rates = [product() for _ in range(NUM_PRODUCTS)]
-    seconds = []
-    for i in range(0, num_steps, per_call):
+    of_calls = []
+    for done in range(per_call, num_steps + 1, per_call):
       start = time.perf_counter()
-      state = run(state, num_first + i)
-      seconds.append(time.perf_counter() - start)
-      show(i + per_call, num_steps)
+      steps.make(per_call)
+      of_calls.append(time.perf_counter() - start)
+      show(done, num_steps)
     rates += [product() for _ in range(NUM_PRODUCTS)]
     ops = {}
     if profile:
-      done = num_first + num_steps
-      num_traced = -(-trace.NUM_STEPS // per_call) * per_call
+      before = steps.done
       with trace.record(profile):
-        for i in range(done, done + num_traced, per_call):
-          state = run(state, i)
-      ops = trace.read(profile, num_traced)
+        steps.make(trace.NUM_STEPS)
+      ops = trace.read(profile, steps.done - before)
   # The host's part of the memory is at its highest at the end.
-  memory = memory or _resident_peak()
-  seconds = np.reshape(seconds, (num_periods, -1)).sum(1) / period
+  memory, memory_of = memory or _resident_peak()
+  seconds = np.reshape(of_calls, (num_periods, -1)).sum(axis=1) / period
+  # The median: on a shared machine single steps take many times as long.
   middle = float(np.median(seconds))
   # Fake devices of one CPU are all the same cores.
   machines = 1 if devices[0].platform == "cpu" else len(devices)
@@ -204,8 +235,8 @@ def measure(
     ms_quartiles=[1e3 * float(x) for x in np.percentile(seconds, (25, 75))],
     images_per_sec=system.batches_per_step * config.batch_size / middle,
     compile_s=max(first - num_first * middle, 0.0),
-    peak_bytes=memory[0],
-    peak_of=memory[1],
+    peak_bytes=memory,
+    peak_of=memory_of,
     flops=count.flops,
     open_loops=count.open_loops,
     gflops_per_s=count.flops / middle / 1e9,
@@ -231,11 +262,15 @@ def _cold() -> Iterator[None]:
 
 
 def _make_product(precision: str, device: Any) -> Callable[[], float]:
-  """Returns a function that says how many operations a second are done."""
+  """Returns a function that times a dense product, in operations a second.
+
+  The product of two n x n matrices has n^3 multiplications and as many
+  additions.
+  """
   size = PRODUCT_SIZE.get(device.platform, PRODUCT_SIZE["other"])
   x = jax.random.uniform(jax.random.key(0), (size, size)).astype(precision)
   multiply = jax.jit(jnp.matmul)
-  multiply(x, x).block_until_ready()
+  multiply(x, x).block_until_ready()  # Compiles.
 
   def rate() -> float:
     start = time.perf_counter()
@@ -246,7 +281,10 @@ def _make_product(precision: str, device: Any) -> Callable[[], float]:
 
 
 def _peak_memory(device: Any) -> tuple[int, str] | None:
-  """Returns the most bytes that `device` held so far, if it tells."""
+  """Returns the most bytes that `device` held so far, and of what they are.
+
+  None where the device does not tell, as a CPU.
+  """
   stats = device.memory_stats() or {}
   if "peak_bytes_in_use" not in stats:
     return None
@@ -254,9 +292,10 @@ def _peak_memory(device: Any) -> tuple[int, str] | None:
 
 
 def _resident_peak() -> tuple[int, str]:
-  """Returns the most bytes of this process that were in memory at once."""
+  """Returns the most bytes of this process in memory, and of what they are."""
   import resource  # Which Windows has not.
 
+  # Bytes on macOS, units of 1,024 on Linux.
   unit = 1 if sys.platform == "darwin" else 1024
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak * unit, "process, with compilation"
@@ -268,12 +307,16 @@ def where(devices: Sequence[Any]) -> dict[str, Any]:
   versions = environment["versions"]
   names = ("python", "jax", "jaxlib", "flax")
   commit = environment["git_commit"]
+  if commit and environment["git_dirty"]:
+    commit += "+"
   return dict(
     device=devices[0].device_kind,
     devices=len(devices),
     cores=environment["cpu_count"],
-    versions={name: versions.get(name) for name in names}
-    | {"ganjax": ganjax.__version__},
-    commit=commit and commit + "+" * bool(environment["git_dirty"]),
+    versions={
+      **{name: versions.get(name) for name in names},
+      "ganjax": ganjax.__version__,
+    },
+    commit=commit,
     time=environment["time"],
   )

@@ -1,8 +1,9 @@
-"""The page of the measurements; what is written below a line stays."""
+"""The page of the measurements; what people write below a line stays."""
 
 import pathlib
 import textwrap
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 MARKER = "<!-- By hand from here on: `ganjax bench --all` keeps it. -->"
 COLUMNS = (
@@ -17,19 +18,32 @@ COLUMNS = (
   "plain / fast",
 )
 
-
-def best(runs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-  """Returns (experiment, form) -> its fastest run."""
-  chosen = {}
-  for run in sorted(runs, key=lambda run: -run["ms"]):
-    chosen[run["config"], run["form"]] = run
-  # In the order in which they were run, not in that of their speed.
-  order = dict.fromkeys((run["config"], run["form"]) for run in runs)
-  return {key: chosen[key] for key in order}
+# What `measure.measure` returns.
+Record: TypeAlias = dict[str, Any]
 
 
-def row(run: dict[str, Any], plain: dict[str, Any] | None) -> list[str]:
-  """Returns the cells of a run; `plain` is the run to compare it with."""
+def best(runs: list[Record]) -> dict[tuple[str, str], Record]:
+  """Returns (experiment, form) -> its fastest run, in the order of the runs.
+
+  Other work of a machine can only make a step slower, so the fastest says most
+  of the step itself.
+  """
+  chosen: dict[tuple[str, str], Record] = {}
+  for run in runs:
+    key = (run["config"], run["form"])
+    other = chosen.get(key)
+    if other is None or run["ms"] <= other["ms"]:
+      chosen[key] = run
+  return chosen
+
+
+def row(run: Record, plain: Record | None) -> list[str]:
+  """Returns the cells of a run.
+
+  Args:
+    run: the record.
+    plain: the record of the same experiment in plain form, if there is one.
+  """
   low, high = run["ms_quartiles"]
   ratio = ""
   if plain and run["form"] == "fast":
@@ -48,20 +62,22 @@ def row(run: dict[str, Any], plain: dict[str, Any] | None) -> list[str]:
 
 
 def number(value: float) -> str:
-  """Returns three digits, or all before the point."""
+  """Returns a number with three digits, or all before the point."""
   return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def text(document: dict[str, Any]) -> str:
   """Returns the page down to the marker."""
-  runs, first = document["runs"], document["runs"][0]
+  runs = document["runs"]
+  first = runs[0]
   rates = [run["dense_gflops_per_s"] for run in runs]
   versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
   where = f"{first['devices']} {first['device']}"
   if first["device"] == "cpu":
     where = f"{first['cores']} CPU cores"
   commit = first["commit"] or "unknown"
-  commit = commit[:12] + "+" * (len(commit) > 12 and commit.endswith("+"))
+  if len(commit) > 12:  # The plus says that files differed from the commit.
+    commit = commit[:12] + ("+" if commit.endswith("+") else "")
   made = (
     f"`{document['command']}` on {where}, {versions}, commit {commit}, "
     f"{first['time'][:10]}."
@@ -96,7 +112,7 @@ def write(path: pathlib.Path, document: dict[str, Any]) -> None:
   path.write_text(page, encoding="utf-8")
 
 
-def _line(cells) -> str:
+def _line(cells: Iterable[str]) -> str:
   return f"| {' | '.join(cells)} |"
 
 

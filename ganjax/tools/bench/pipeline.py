@@ -17,7 +17,7 @@ from ganjax.runs import configs
 from ganjax.tools.bench import measure
 
 NUM_FILES = 1000
-WORKERS = (0, 1, 2)  # Processes; 0 is threads of this one.
+WORKERS = (0, 1, 2)  # processes; 0 stands for threads of this one
 # Batches before the clock runs: more than those that wait, read ahead.
 NUM_FIRST = 32
 
@@ -49,7 +49,7 @@ def run(
     raise errors.UserError("--pipeline needs a dataset of images")
   shape = arrays.images.shape[1:]
   system = configs.build(config, shape, arrays.num_classes)
-  sizes = system.batches_per_step, config.batch_size
+  sizes = (system.batches_per_step, config.batch_size)
   rows = []
   with tempfile.TemporaryDirectory() as place:
     for name, source in _sources(pathlib.Path(place), arrays):
@@ -90,7 +90,17 @@ def _sources(
 def _rate(
   source: sources.Source, sizes: tuple[int, ...], count: int, workers: int
 ) -> tuple[float, float]:
-  """Returns the seconds to the first batch, and images/s of `count` others."""
+  """Times a stream.
+
+  Args:
+    source: what is streamed.
+    sizes: of the batches of a step, `(batches, images)`.
+    count: how many steps' batches are timed.
+    workers: processes that read; 0 for threads of this one.
+
+  Returns:
+    The seconds to the first batch, and the images a second of the others.
+  """
 
   def order(start: int, number: int) -> np.ndarray:
     return data.batch_indices(0, start, number, len(source))

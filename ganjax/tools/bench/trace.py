@@ -12,12 +12,18 @@ import jax
 
 from ganjax import errors
 
-NUM_STEPS = 3  # At least.
+NUM_STEPS = 3  # that are traced, at least
 
 
 @contextlib.contextmanager
 def record(folder: str) -> Iterator[None]:
-  """Writes a trace of what runs inside, for TensorBoard or Perfetto, too."""
+  """Writes a trace of what runs inside the context.
+
+  TensorBoard and Perfetto read it, too.
+
+  Raises:
+    UserError: `folder` cannot be written.
+  """
   options = jax.profiler.ProfileOptions()
   options.python_tracer_level = 0  # Python's calls would be most of the file.
   try:
@@ -28,9 +34,15 @@ def record(folder: str) -> Iterator[None]:
 
 
 def read(folder: str, num_steps: int) -> dict[str, float]:
-  """Returns operation -> milliseconds a step, of the newest trace of so many.
+  """Returns operation -> milliseconds a step, from the newest trace.
 
-  Empty where the profiler wrote no such file as this can read.
+  Args:
+    folder: what `record` took.
+    num_steps: how many steps the trace is of.
+
+  Returns:
+    The longest first; nothing where the profiler wrote no file that this can
+    read.
   """
   pattern = "plugins/profile/*/*.trace.json.gz"
   paths = sorted(
@@ -54,6 +66,8 @@ def self_times(events: list[dict[str, Any]]) -> dict[str, float]:
     The longest first. They are sums over threads, so they may be more than
     passed on the clock.
   """
+  # A line is a thread of a process. Devices other than CPUs have lines of their
+  # own for operations, and then nothing else counts.
   lines = {
     (event["pid"], event["tid"])
     for event in events
@@ -69,14 +83,25 @@ def self_times(events: list[dict[str, Any]]) -> dict[str, float]:
       if name and (not lines or line in lines):
         ops.append((line, event["ts"], -event.get("dur", 0.0), name))
   times = collections.Counter()
-  open_ops: list[tuple[Any, float, str]] = []  # Those that run: line, end.
+  # A stack of the operations that run: (line, end, name). By line and start,
+  # and the longest first of those that start together, each operation comes
+  # after the one that it runs inside of.
+  running: list[tuple[tuple[int, int], float, str]] = []
   for line, start, negative, name in sorted(ops):
-    while open_ops and not (
-      open_ops[-1][0] == line and start < open_ops[-1][1]
-    ):
-      open_ops.pop()
-    if open_ops:
-      times[open_ops[-1][2]] += negative
-    times[name] -= negative
-    open_ops.append((line, start - negative, name))
+    length = -negative
+    while running and not _is_inside(line, start, running[-1]):
+      running.pop()
+    if running:
+      _, _, caller = running[-1]
+      times[caller] -= length
+    times[name] += length
+    running.append((line, start + length, name))
   return dict(times.most_common())
+
+
+def _is_inside(
+  line: tuple[int, int], start: float, other: tuple[tuple[int, int], float, str]
+) -> bool:
+  """Returns whether what starts on a line does so while `other` runs there."""
+  other_line, end, _ = other
+  return line == other_line and start < end

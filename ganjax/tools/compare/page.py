@@ -1,189 +1,140 @@
-"""A comparison as one HTML file that needs nothing beside itself."""
+"""A comparison as one HTML file that needs nothing beside itself.
 
-import html as markup
-import json
+The folder `web` has what the file is made of: a jinja2 template, a style, a
+script, and uPlot (MIT licence), which draws the charts. All of it is written
+into the file, so the page works from a disk, without a network and behind a
+policy that forbids to load anything.
+"""
+
+import functools
+import importlib.resources
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ganjax.tools.compare import (
-  curves,
-  drawing,
-  look,
-  samples,
-  sections,
-  tables,
-)
+import jinja2
+import markupsafe
+
+from ganjax.tools.compare import curves, samples, sections, tables
 from ganjax.tools.compare.groups import Comparison
-from ganjax.tools.compare.runs import Run
+from ganjax.tools.compare.sections import Line
 
+WEB = importlib.resources.files("ganjax.tools.compare") / "web"
 MAX_BYTES = 4_800_000  # of the page; samples get what the rest leaves
-POLICY = (
-  "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-  "script-src 'unsafe-inline'"
-)
-
-esc = markup.escape
+# The share of the room for samples that their pictures may take themselves;
+# the rest is for the tags around them.
+SHARE = 0.96
 
 
 def html(comparison: Comparison) -> str:
   """Returns the page. All names and values in it are escaped."""
   charts = curves.charts(comparison)
   last = max((run.steps for run in comparison.runs), default=0) or 1
-  body = [
-    _section("scores", "Scores", _scores(comparison)),
-    _section("curves", "Curves", _curves(comparison, charts, last)),
-    "",  # Samples.
-    _section("health", "Health", sections.health(comparison)),
-    _section("configs", "Configs", sections.configs(comparison)),
-    _section(
-      "environment", "Environment", sections.environment(comparison.runs)
-    ),
-  ]
-  data: dict[str, Any] = dict(
-    names=[group.name for group in comparison.groups],
-    charts=[curves.numbers(chart) for chart in charts],
-    last=last,
-    left=drawing.LEFT,
-    right=drawing.RIGHT,
-    width=drawing.WIDTH,
-    times=[],
-  )
-  room = MAX_BYTES - len(_page(comparison, body, data).encode())
-  # Each picture has some letters around it.
-  frames = samples.frames(comparison.runs, max(0, int(0.96 * room)))
-  if any(frames):
-    steps = {frame.step for pictures in frames for frame in pictures}
-    data["times"] = sorted(steps)
-    body[2] = _section("samples", "Samples", _samples(comparison, frames))
-  return _page(comparison, body, data)
-
-
-def _page(comparison: Comparison, body: Sequence[str], data: Any) -> str:
-  """Returns the whole file."""
-  groups, runs = comparison.groups, comparison.runs
-  title = f"Comparison of {tables.count(runs, 'run')}"
-  title += f" in {tables.count(groups, 'setting')}"
-  names = "Scores Curves Samples Health Configs Environment".split()
-  links = [x for x, part in zip(names, body, strict=True) if part]
-  labels = "".join(
-    f'<label class="c{i % 8}"><input type="checkbox" value="{i}" checked> '
-    f"{sections.key(i)}{esc(group.name)}</label>"
-    for i, group in enumerate(groups)
-  )
-  plain = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-  return "\n".join(
-    [
-      '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
-      '<meta name="viewport" content="width=device-width, initial-scale=1">',
-      f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-      f"<title>{title}</title><style>{look.CSS}</style></head><body>",
-      f"<header><h1>{title}</h1><nav>",
-      *(f'<a href="#{x.lower()}">{x}</a>' for x in links),
-      "</nav></header><main>",
-      f"<fieldset disabled><legend>Settings shown</legend>{labels}</fieldset>",
-      *body,
-      '</main><div id="tip"></div>',
-      f'<script type="application/json" id="data">{plain}</script>',
-      f"<script>{look.JS}</script></body></html>\n",
-    ]
-  )
-
-
-def _section(name: str, title: str, parts: Iterator[str]) -> str:
-  content = "\n".join(parts)
-  return f'<section id="{name}"><h2>{title}</h2>\n{content}</section>'
-
-
-def _scores(comparison: Comparison) -> Iterator[str]:
-  places = {group.name: i for i, group in enumerate(comparison.groups)}
-  # Settings and their cost stand below what they reached.
-  first, *others = tables.sheets(comparison)
-  yield f'<p class="soft">{esc(tables.EXPLAINED)}</p>'
-  for sheet in (*others, first._replace(title="Runs and budgets")):
-    rows = [
-      (places.get(row[0]), [_cell(text) for text in row]) for row in sheet.rows
-    ]
-    yield f"<h3>{esc(sheet.title)}</h3>"
-    yield sections.table(sheet.head, rows)
-    for note in sheet.notes:
-      yield f'<p class="note">{esc(note)}</p>'
-  yield "<details><summary>Each run</summary>"
-  rows = []
-  for group in comparison.groups:
-    for run in group.runs:
-      texts = [run.name, str(run.seed), run.remark]
-      for value, score in run.scores().items():
-        texts.append(f"{value} {score.last:.4g}, best {score.best:.4g}")
-        texts[-1] += f" at {score.best_step:,}"
-      rows.append((places[group.name], [*map(esc, texts[:3])]))
-      rows[-1][1].append("<br>".join(map(esc, texts[3:])))
-  yield sections.table(["run", "seed", "state", "scores"], rows)
-  yield "</details>"
-
-
-def _cell(text: str) -> str:
-  """Returns the cell of a sheet: what is best is small, what is marked bold."""
-  lines = []
-  for line in text.split("\n"):
-    part = esc(line)
-    part = f"<b>{part}</b>" if tables.MARK in line else part
-    lines.append(f"<small>{part}</small>" if line.startswith("best") else part)
-  return "<br>".join(lines)
-
-
-def _curves(
-  comparison: Comparison, charts: Sequence[curves.Chart], last: int
-) -> Iterator[str]:
   names = [group.name for group in comparison.groups]
-  if not charts:
-    yield "<p>No rows are logged yet.</p>"
-  yield (
-    '<p class="soft">Mean over seeds, the band is one standard deviation; '
-    "a setting of one seed has none. A run that ended earlier counts until "
-    "there. Where there are many rows a point is the mean of several. "
-    "Single points far outside the axis stand at its edge.</p>"
+  title = (
+    f"Comparison of {tables.count(comparison.runs, 'run')} in "
+    f"{tables.count(comparison.groups, 'setting')}"
   )
-  yield '<div class="charts">'
-  for chart in charts:
-    yield f"<figure><h3>{esc(chart.title)}</h3>"
-    yield f"{drawing.svg(chart, names, last)}</figure>"
-  yield "</div>"
-
-
-def _samples(
-  comparison: Comparison, frames: Sequence[Sequence[samples.Frame]]
-) -> Iterator[str]:
-  last = len({frame.step for pictures in frames for frame in pictures}) - 1
-  yield '<p class="soft">The same latents of each run at all its steps.</p>'
-  pictures = iter(frames)
-  yield '<div class="blocks">'
-  for i, group in enumerate(comparison.groups):
-    yield f'<div class="g{i}"><h3>{sections.key(i)}{esc(group.name)}</h3>'
-    yield '<div class="shots">'
-    for run in group.runs:
-      yield _figure(run, next(pictures))
-    yield "</div></div>"
-  yield "</div>"
-  yield (
-    '<div class="time"><label for="step">Step</label><input type="range" '
-    f'id="step" min="0" max="{last}" value="{last}" disabled>'
-    "<output>the last</output></div>"
+  # Names of the page's parts, as `web/page.html` calls them.
+  parts: dict[str, Any] = dict(
+    title=title,
+    names=names,
+    mark=tables.MARK,
+    explained=tables.EXPLAINED,
+    sheets=_sheets(comparison),
+    each_run=_each_run(comparison),
+    charts=[
+      dict(title=chart.title, description=curves.describe(chart, names))
+      for chart in charts
+    ],
+    times=[],
+    shots=[],
+    diagnoses=sections.DIAGNOSES,
+    bars=sections.health(comparison),
+    configs=sections.configs(comparison),
+    environment=sections.environment(comparison.runs),
+    count=tables.count,
+    data=dict(
+      names=names,
+      charts=[curves.plain(chart) for chart in charts],
+      last=last,
+      times=[],
+    ),
+  )
+  # Samples are the one part whose size can be chosen: everything else is
+  # written first, to see how much room is left for them.
+  room = MAX_BYTES - len(_render(parts).encode())
+  frames = samples.frames(comparison.runs, max(0, int(SHARE * room)))
+  if not any(frames):
+    return _render(parts)
+  times = sorted({frame.step for pictures in frames for frame in pictures})
+  return _render(
+    {
+      **parts,
+      "times": times,
+      "shots": _shots(comparison, iter(frames)),
+      "data": {**parts["data"], "times": times},
+    }
   )
 
 
-def _figure(run: Run, pictures: Sequence[samples.Frame]) -> str:
-  """Returns the pictures of a run, the last of them shown."""
-  if not pictures:
-    return (
-      f"<figure><figcaption>{esc(run.name)}: no samples</figcaption></figure>"
+def _render(parts: dict[str, Any]) -> str:
+  return _template().render(parts)
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+  environment = jinja2.Environment(
+    loader=jinja2.FunctionLoader(_read),
+    autoescape=True,  # Names of runs are written by anyone.
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  # NaN is no JSON: no number of the data may be one.
+  environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+  environment.globals["file"] = lambda name: markupsafe.Markup(_read(name))
+  return environment.get_template("page.html")
+
+
+def _read(name: str) -> str:
+  return (WEB / name).read_text(encoding="utf-8")
+
+
+def _sheets(comparison: Comparison) -> list[dict[str, Any]]:
+  """Returns the tables of scores, then that of settings and their cost."""
+  places = {group.name: i for i, group in enumerate(comparison.groups)}
+  settings, *scores = tables.sheets(comparison)
+  return [
+    dict(
+      title=sheet.title,
+      head=sheet.head,
+      rows=[Line(row, places.get(row[0])) for row in sheet.rows],
+      notes=sheet.notes,
     )
-  images = "".join(
-    f'<img src="{frame.address}" width="{frame.size[0]}" '
-    f'height="{frame.size[1]}" data-step="{frame.step}" '
-    f'alt="{frame.count} samples of {esc(run.name)} at step {frame.step}"'
-    f"{' hidden' * (frame is not pictures[-1])}>"
-    for frame in pictures
-  )
-  where = f'step <span class="at">{pictures[-1].step:,}</span>'
-  text = f"{esc(run.name)}<br>seed {run.seed}, {where}"
-  return f"<figure>{images}<figcaption>{text}</figcaption></figure>"
+    for sheet in (*scores, settings._replace(title="Runs and budgets"))
+  ]
+
+
+def _each_run(comparison: Comparison) -> dict[str, Any]:
+  """Returns the table of single runs: seed, state and scores of each."""
+  rows = []
+  for i, group in enumerate(comparison.groups):
+    for run in group.runs:
+      scores = [
+        f"{value} {score.last:.4g}, best {score.best:.4g} at "
+        f"{score.best_step:,}"
+        for value, score in run.scores().items()
+      ]
+      cells = [run.name, str(run.seed), run.remark, "\n".join(scores)]
+      rows.append(Line(cells, i))
+  return dict(head=["run", "seed", "state", "scores"], rows=rows)
+
+
+def _shots(
+  comparison: Comparison, frames: Iterator[Sequence[samples.Frame]]
+) -> list[dict[str, Any]]:
+  """Returns the settings with (run, its pictures) of each run."""
+  return [
+    dict(name=group.name, runs=[(run, next(frames)) for run in group.runs])
+    for group in comparison.groups
+  ]

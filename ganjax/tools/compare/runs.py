@@ -1,4 +1,4 @@
-"""Runs as their files tell of them; no checkpoint is read, nothing compiled."""
+"""What the files of runs say; no checkpoint is read, nothing is compiled."""
 
 import dataclasses
 import json
@@ -6,18 +6,28 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ganjax import errors
 from ganjax.evaluation import metrics
 from ganjax.runs import configs, history, monitor
 from ganjax.runs import run as one_run
 
-# What may differ within a setting. A longer run is another result.
-FREE = (configs.RESUMABLE_KEYS - {"num_steps"}) | {"seed"}
-# Of `evaluation.json`; what else stands there are other samples.
-LAST, BEST, REAL = "last", "best", "held-out real"
-NOISE = 1e-4  # Two scores of one state on one device may differ by so much.
+# Keys of the config that may differ within a setting: the seed, and what a
+# resumed run may change. A longer run is another result, though.
+NOT_COMPARED = (configs.RESUMABLE_KEYS - {"num_steps"}) | {"seed"}
+# Who was scored, as `evaluation.json` calls them. Other names that stand there
+# are of samples that somebody scored by hand.
+LAST = "last"
+BEST = "best"
+REAL = "held-out real"
+# Two scores of one state on one device may differ by so much, relatively.
+NOISE = 1e-4
+
+# A row of `metrics.jsonl`.
+Row: TypeAlias = Mapping[str, Any]
+# What has to agree before two scores of a metric may be compared.
+Protocol: TypeAlias = Mapping[str, object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +35,10 @@ class Score:
   """A value of a run.
 
   Attributes:
-    metric: that the value belongs to.
-    last: of the last state.
-    best: of all states that were scored, by the value itself.
-    best_step: of that state.
+    metric: the metric that the value belongs to.
+    last: the value of the last state.
+    best: the best value of all states that were scored.
+    best_step: the step of that state.
   """
 
   metric: str
@@ -42,19 +52,19 @@ class Run:
   """What is known of a run without its checkpoints.
 
   Attributes:
-    name: its folder, with as many parents as tell runs apart.
-    workdir: where it is.
-    config: flat, `section.key` -> text, without what is `FREE`.
-    seed: of the run.
-    rows: of `metrics.jsonl`.
-    records: who -> metric -> record, of `evaluation.json`.
-    environment: of `environment.json`; empty if it is not there.
-    num_steps: what the run is to have in the end.
-    steps: how far it is, as far as is logged.
-    images: real images seen until then.
-    seconds: of training until then, or None if no speed is logged. It comes
-      from the speed of each row: compilation, samples, scores and checkpoints
-      are not in it.
+    name: the run's folder, with as many parents as tell runs apart.
+    workdir: the path of that folder.
+    config: flat, `section.key` -> text, without the keys in `NOT_COMPARED`.
+    seed: the run's seed.
+    rows: the rows of `metrics.jsonl`.
+    records: who -> metric -> record, from `evaluation.json`.
+    environment: what `environment.json` holds; empty without that file.
+    num_steps: how many steps the run is to make in all.
+    steps: how many it has made, as far as is logged.
+    images: how many real images it has seen until then.
+    seconds: how long it has trained until then, or None if no speed is logged.
+      The time comes from the speed of each row: compilation, samples, scores
+      and checkpoints are not in it.
     state: "finished", "stopped", "diverged" or "unfinished".
     remark: the state in words.
   """
@@ -63,7 +73,7 @@ class Run:
   workdir: pathlib.Path
   config: dict[str, str]
   seed: int
-  rows: list[dict[str, Any]]
+  rows: Sequence[Row]
   records: dict[str, dict[str, metrics.Record]]
   environment: dict[str, Any]
   num_steps: int
@@ -74,13 +84,13 @@ class Run:
   remark: str
 
   @property
-  def protocols(self) -> dict[str, Mapping[str, Any]]:
+  def protocols(self) -> dict[str, Protocol]:
     """Metric -> protocol of the last state's record."""
     last = self.records.get(LAST, {})
     return {name: record.protocol for name, record in last.items()}
 
   def scores(self) -> dict[str, Score]:
-    """Returns value -> score, of values that have a direction.
+    """Returns name of a value -> its score, of values that have a direction.
 
     Only a run that is over has scores, and only finite ones: an earlier state
     is no result.
@@ -95,47 +105,61 @@ class Run:
         scored = [*self._scored(metric, value, step), (last, step)]
         sign = 1 if metrics.better(value) == "lower" else -1
         # The earlier of two that are as good.
-        best = min(scored, key=lambda pair: (sign * pair[0], pair[1]))
-        result[value] = Score(metric, last, *best)
+        best, best_step = min(scored, key=lambda at: (sign * at[0], at[1]))
+        result[value] = Score(
+          metric=metric, last=last, best=best, best_step=best_step
+        )
     return result
 
   def _final(self) -> dict[str, metrics.Record]:
     """Returns the records of the state that the run ended with."""
-    last = self.records.get(LAST, {})
-    over = self.state != "unfinished"
+    if self.state == "unfinished":
+      return {}
     return {
       name: record
-      for name, record in last.items()
-      if over and record.protocol.get("step") == self.steps
+      for name, record in self.records.get(LAST, {}).items()
+      if record.protocol.get("step") == self.steps
     }
 
   def _scored(
     self, metric: str, value: str, step: int
   ) -> list[tuple[float, int]]:
-    """Returns (score, step) of states before, where they may be compared.
+    """Returns (score, step) of earlier states that may be compared.
 
-    Rows do not say their protocol. It is that of the record if the row of the
-    same step has the same numbers.
+    Rows of the log do not say by what protocol they were scored. It is the
+    protocol of the last record if the row of the same step has the same
+    numbers: then this and all other rows are scores of the run itself.
+
+    Args:
+      metric: the metric that the value belongs to.
+      value: the name of the value.
+      step: the step of the last record.
     """
     numbers = self.records[LAST][metric].values
-    same = any(
+    is_of_run = any(
       row["step"] == step
       and all(_is_near(row.get(k), number) for k, number in numbers.items())
       for row in self.rows
     )
-    pairs = [
-      (row[value], row["step"])
-      for row in self.rows
-      if same and isinstance(row.get(value), float)
-    ]
-    pairs = [pair for pair in pairs if math.isfinite(pair[0])]
-    kept = self.records.get(BEST, {}).get(metric)
-    mine = self.protocols[metric]
-    number = kept.values.get(value, math.nan) if kept else math.nan
-    if kept and math.isfinite(number) and kept.protocol.keys() == mine.keys():
-      if all(kept.protocol[k] == mine[k] for k in mine if k != "step"):
-        pairs.append((number, int(str(kept.protocol["step"]))))
-    return pairs
+    pairs = []
+    if is_of_run:
+      pairs = [
+        (row[value], row["step"])
+        for row in self.rows
+        if isinstance(row.get(value), float) and math.isfinite(row[value])
+      ]
+    return pairs + self._kept(metric, value)
+
+  def _kept(self, metric: str, value: str) -> list[tuple[float, int]]:
+    """Returns (score, step) of the kept best state, if it may be compared."""
+    record = self.records.get(BEST, {}).get(metric)
+    if record is None or not math.isfinite(record.values.get(value, math.nan)):
+      return []
+    mine = {k: v for k, v in self.protocols[metric].items() if k != "step"}
+    others = {k: v for k, v in record.protocol.items() if k != "step"}
+    if mine != others or "step" not in record.protocol:
+      return []
+    return [(record.values[value], int(str(record.protocol["step"])))]
 
 
 def read(paths: Sequence[pathlib.Path]) -> tuple[list[Run], list[str]]:
@@ -143,17 +167,20 @@ def read(paths: Sequence[pathlib.Path]) -> tuple[list[Run], list[str]]:
 
   Raises:
     UserError: a path does not exist, holds no run, or is a run that cannot be
-      read. One that was only found below a path is left out.
+      read. A damaged run that was only found below a path is left out.
   """
-  found: dict[pathlib.Path, bool] = {}
+  # Workdir -> whether the user named it. By its real path, since one run may
+  # be reached in two ways.
+  is_named: dict[pathlib.Path, bool] = {}
   for path in paths:
     named = (path / "config.json").is_file()
     for workdir in [path] if named else _below(path):
       workdir = workdir.resolve()
-      found[workdir] = named or found.get(workdir, False)
-  names = _names(found)
-  result, notes = [], []
-  for workdir, named in found.items():
+      is_named[workdir] = named or is_named.get(workdir, False)
+  names = _names(is_named)
+  result = []
+  notes = []
+  for workdir, named in is_named.items():
     try:
       result.append(_read(workdir, names[workdir], notes))
     except errors.UserError as error:
@@ -185,7 +212,8 @@ def _below(path: pathlib.Path) -> list[pathlib.Path]:
 def _names(workdirs: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
   """Returns workdir -> as much of the end of its path as tells it apart."""
   workdirs = list(workdirs)
-  depth, names = 1, [path.name for path in workdirs]
+  depth = 1
+  names = [path.name for path in workdirs]
   while len(set(names)) < len(names):
     depth += 1
     names = ["/".join(path.parts[-depth:]) for path in workdirs]
@@ -195,14 +223,16 @@ def _names(workdirs: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
 
 
 def _read(workdir: pathlib.Path, name: str, notes: list[str]) -> Run:
+  """Reads one run; what it lacks is added to `notes`."""
   config, shape, num_classes = one_run.read_config(workdir, any_version=True)
   rows = history.read_history(workdir)
   records = _records(workdir / "evaluation.json", name, notes)
   step = max((row["step"] for row in rows), default=0)
   for record in records.get(LAST, {}).values():
     step = max(step, int(str(record.protocol.get("step", 0))))
+  # A step may take several real batches: k for D, another for a relativistic G.
   batches = configs.build(config, shape, num_classes).batches_per_step
-  images = batches * config.batch_size
+  images_per_step = batches * config.batch_size
   state, remark = _state(config, rows, step)
   return Run(
     name=name,
@@ -214,37 +244,40 @@ def _read(workdir: pathlib.Path, name: str, notes: list[str]) -> Run:
     environment=_json(workdir / "environment.json"),
     num_steps=config.num_steps,
     steps=step,
-    images=step * images,
-    seconds=_seconds(rows, images),
+    images=step * images_per_step,
+    seconds=_seconds(rows, images_per_step),
     state=state,
     remark=remark,
   )
 
 
 def _is_near(value: Any, number: float) -> bool:
-  """Returns whether a row's value is a record's, but for a device's noise."""
-  found = value if isinstance(value, float) else math.nan
-  return math.isclose(found, number, rel_tol=NOISE)
+  """Returns whether a row's value equals a record's up to a device's noise."""
+  return isinstance(value, float) and math.isclose(value, number, rel_tol=NOISE)
 
 
-def _state(config, rows, step: int) -> tuple[str, str]:
+def _state(
+  config: configs.Config, rows: Sequence[Row], step: int
+) -> tuple[str, str]:
   """Returns how a run stands, in one word and in a few."""
   said = [row["diagnosis"] for row in rows if row.get("diagnosis") is not None]
   last = str(said[-1]) if said else ""
   if last in ("diverged", "not finite"):
     return "diverged", f"{last} at step {step:,} of {config.num_steps:,}"
   if step >= config.num_steps:
-    return "finished", "finished" + f", {last}" * bool(last)
+    return "finished", f"finished, {last}" if last else "finished"
   where = f"step {step:,} of {config.num_steps:,}"
   if last and last in monitor.names_of(config.stop_when):
     return "stopped", f"stopped at {where}: {last}"
   return "unfinished", f"unfinished: {where}"
 
 
-def _seconds(rows, images_per_step: int) -> float | None:
+def _seconds(rows: Sequence[Row], images_per_step: int) -> float | None:
   """Returns the time of training, from the speed of each row."""
-  total, before = 0.0, 0
+  total = 0.0
+  before = 0
   for row in rows:
+    # The speed is the mean since the row before it that had one.
     speed = row.get("images_per_sec")
     if isinstance(speed, float) and 0 < speed < math.inf:
       total += (row["step"] - before) * images_per_step / speed
@@ -252,13 +285,18 @@ def _seconds(rows, images_per_step: int) -> float | None:
   return total if before else None
 
 
-def _records(path: pathlib.Path, name: str, notes: list[str]):
-  """Returns who -> metric -> record; says what cannot be read."""
+def _records(
+  path: pathlib.Path, name: str, notes: list[str]
+) -> dict[str, dict[str, metrics.Record]]:
+  """Returns who -> metric -> record; a damaged file is named in `notes`."""
   try:
+    # Metrics of a newer version are left out.
     known = metrics.names()
     return {
       who: {
-        k: metrics.Record.from_dict(v) for k, v in records.items() if k in known
+        metric: metrics.Record.from_dict(plain)
+        for metric, plain in records.items()
+        if metric in known
       }
       for who, records in _json(path, strict=True).items()
     }
@@ -269,7 +307,12 @@ def _records(path: pathlib.Path, name: str, notes: list[str]):
 
 
 def _json(path: pathlib.Path, strict: bool = False) -> dict[str, Any]:
-  """Returns the object in a file, `{}` without one."""
+  """Returns the object in a JSON file, `{}` without one.
+
+  Args:
+    path: of the file.
+    strict: whether a damaged file is an error; else it counts as empty.
+  """
   try:
     found = json.loads(path.read_text()) if path.is_file() else {}
   except (ValueError, RecursionError):
@@ -280,10 +323,10 @@ def _json(path: pathlib.Path, strict: bool = False) -> dict[str, Any]:
 
 
 def _flat(tree: Any, path: str = "") -> Iterable[tuple[str, str]]:
-  """Yields `section.key` and the text of its value, but for what is free."""
+  """Yields `section.key` and the text of its value, of keys compared."""
   if not isinstance(tree, dict):
     yield path, str(tree)
     return
   for key in sorted(tree):
-    if path or key not in FREE:
+    if path or key not in NOT_COMPARED:
       yield from _flat(tree[key], f"{path}.{key}" if path else key)

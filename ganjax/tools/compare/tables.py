@@ -2,17 +2,17 @@
 
 import csv
 import io
-import re
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence, Sized
+from typing import NamedTuple
 
 from ganjax.evaluation import metrics, table
+from ganjax.tools import markdown as md
 from ganjax.tools.compare.groups import ALPHA, Comparison, Group, Ranking, Stat
 from ganjax.tools.compare.runs import BEST, LAST
 
 MAX_NAME = 34  # letters of a setting beside its values in a terminal
-MARK = "★"
+MARK = "★"  # beside what is better than all others
 ARROWS = {"lower": "↓", "higher": "↑"}
 DASH = "–"
 EXPLAINED = (
@@ -25,7 +25,14 @@ TIME = "Minutes are of training alone, from the speeds that the runs logged."
 
 
 class Sheet(NamedTuple):
-  """A table of texts, and lines above and below it."""
+  """A table of texts, with what stands above and below it.
+
+  Attributes:
+    title: above the table.
+    head: the title of each column.
+    rows: a text for each column; it may have several lines.
+    notes: lines below the table.
+  """
 
   title: str
   head: list[str]
@@ -35,11 +42,14 @@ class Sheet(NamedTuple):
 
 def sheets(comparison: Comparison) -> list[Sheet]:
   """Returns the tables of a comparison: the settings, then their scores."""
-  rows = [_facts(group) for group in comparison.groups]
-  head = ["setting", "seeds", "steps", "real images", "minutes", "state"]
-  title = f"{count(comparison.runs, 'run')}, "
-  title += count(comparison.groups, "setting")
-  result = [Sheet(title, head, rows, [TIME, *comparison.notes])]
+  first = Sheet(
+    title=f"{count(comparison.runs, 'run')}, "
+    + count(comparison.groups, "setting"),
+    head=["setting", "seeds", "steps", "real images", "minutes", "state"],
+    rows=[_facts(group) for group in comparison.groups],
+    notes=[TIME, *comparison.notes],
+  )
+  result = [first]
   many = len(comparison.rankings) > 1
   for i, ranking in enumerate(comparison.rankings):
     title = f"Scores, table {i + 1}" if many else "Scores"
@@ -49,16 +59,18 @@ def sheets(comparison: Comparison) -> list[Sheet]:
 
 def _scores(ranking: Ranking, title: str) -> Sheet:
   """Returns the table of a ranking."""
-  arrows = (ARROWS[metrics.better(value)] for value in ranking.values)
-  names = map(_title, ranking.values)
-  head = ["setting", *map(" ".join, zip(names, arrows, strict=True))]
+  head = ["setting"]
+  for value in ranking.values:
+    title_of_value = value.removesuffix("_mean").replace("_", " ")
+    head.append(f"{title_of_value} {ARROWS[metrics.better(value)]}")
   rows = [
     [group.name, *(score(ranking, group, v) for v in ranking.values)]
     for group in ranking.groups
   ]
   if ranking.real:
-    reals = [_number(ranking.real.get(v), v) for v in ranking.values]
-    rows.append(["held-out real images", *reals])
+    # What samples could reach at best: real images against other real ones.
+    real = [_number(ranking.real.get(v), v) for v in ranking.values]
+    rows.append(["held-out real images", *real])
   notes = []
   if ranking.reason:
     notes.append(f"Not ranked with the first table: {ranking.reason}.")
@@ -76,48 +88,53 @@ def _scores(ranking: Ranking, title: str) -> Sheet:
 
 def score(ranking: Ranking, group: Group, value: str) -> str:
   """Returns a cell: the last state's scores, below them the best states'."""
-  key = group.name, value
-  if (*key, LAST) not in ranking.stats:
+  if (group.name, value, LAST) not in ranking.stats:
     return DASH
-  last, best = (ranking.stats[*key, which] for which in (LAST, BEST))
+  last = ranking.stats[group.name, value, LAST]
+  best = ranking.stats[group.name, value, BEST]
   return f"{_stat(last, value)}\nbest {_stat(best, value)}"
 
 
 def _stat(stat: Stat, value: str) -> str:
-  """Returns mean and spread, and of how many seeds if not of all or of one."""
-  text, count = _number(stat.mean, value), len(stat.numbers)
+  """Returns mean and spread, and the number of seeds if few have the value."""
+  text = _number(stat.mean, value)
+  num = len(stat.numbers)
   if stat.spread is not None:
     text += f" ± {_number(stat.spread, value)}"
-  if count < stat.runs:
-    text += f" ({count} of {stat.runs} seeds)"
-  elif count == 1:
+  if num < stat.runs:
+    text += f" ({num} of {stat.runs} seeds)"
+  elif num == 1:
     text += " (1 seed)"
-  return text + f" {MARK}" * stat.marked
+  if stat.marked:
+    text += f" {MARK}"
+  return text
 
 
 def _number(number: float | None, value: str) -> str:
-  # A mean of counts is no count.
+  """Returns a number as a reader wants it: three digits, no exponent."""
+  if number is None:
+    return DASH
+  if abs(number) >= 999.5:
+    return f"{number:,.0f}"
+  # Counts have no digits after the point, but the mean of counts may.
   form = table.form(value).replace(".0f", ".3g")
-  if number is not None and abs(number) >= 999.5:
-    form = "{:,.0f}"
-  return DASH if number is None else form.format(number)
-
-
-def _title(value: str) -> str:
-  return value.removesuffix("_mean").replace("_", " ")
+  return form.format(number)
 
 
 def _facts(group: Group) -> list[str]:
   """Returns what a setting cost, and what became of its runs."""
   runs = group.runs
   minutes = [run.seconds / 60 for run in runs if run.seconds is not None]
-  states: dict[str, list[str]] = {}
+  seeds_of: dict[str, list[str]] = {}
   for run in runs:
-    states.setdefault(run.remark, []).append(str(run.seed))
-  if len(states) == 1:
-    state = next(iter(states))
+    seeds_of.setdefault(run.remark, []).append(str(run.seed))
+  if len(seeds_of) == 1:
+    state = runs[0].remark
   else:
-    state = "\n".join(f"{k} (seed {', '.join(v)})" for k, v in states.items())
+    state = "\n".join(
+      f"{remark} (seed {', '.join(seeds)})"
+      for remark, seeds in seeds_of.items()
+    )
   return [
     group.name,
     str(len(runs)),
@@ -129,17 +146,20 @@ def _facts(group: Group) -> list[str]:
 
 
 def _range(numbers: Sequence[int]) -> str:
-  low, high = min(numbers), max(numbers)
+  low = min(numbers)
+  high = max(numbers)
   return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def count(things: Sequence[Any], name: str) -> str:
-  """Returns how many there are, with their name."""
-  return f"{len(things)} {name}" + "s" * (len(things) != 1)
+def count(things: Sized, name: str) -> str:
+  """Returns how many there are, with their name in its number."""
+  return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
 def protocol_lines(ranking: Ranking) -> list[str]:
-  """Returns by what scores were measured: what all share, then each metric."""
+  """Returns how scores were measured: what all metrics share, then each."""
+  # The runs of a ranking agree in the protocol of a metric, so the first run
+  # that has the metric speaks for all.
   found: dict[str, dict[str, str]] = {}
   for run in (run for group in ranking.groups for run in group.runs):
     for name, protocol in run.protocols.items():
@@ -171,10 +191,11 @@ def show(comparison: Comparison) -> None:
   out = console.Console(highlight=False)
   for sheet in sheets(comparison):
     out.print(text.Text(sheet.title, style="bold"))
-    name = min(MAX_NAME, max(len(row[0]) for row in sheet.rows))
-    for columns in _parts(sheet, out.width - name - 2):
+    # Names of settings may be long; they are folded to leave room for values.
+    name_width = min(MAX_NAME, max(len(row[0]) for row in sheet.rows))
+    for columns in _parts(sheet, out.width - name_width - 2):
       grid = grids.Table(box=box.SIMPLE_HEAD, pad_edge=False)
-      grid.add_column(sheet.head[0], max_width=name, overflow="fold")
+      grid.add_column(sheet.head[0], max_width=name_width, overflow="fold")
       for i in columns:
         grid.add_column(text.Text(sheet.head[i]))
       for row in sheet.rows:
@@ -188,11 +209,21 @@ def show(comparison: Comparison) -> None:
 
 
 def _parts(sheet: Sheet, width: int) -> list[list[int]]:
-  """Returns the columns of each part, so that no cell is broken if it fits."""
-  parts, room = [[]], width
+  """Splits the columns into parts so that no cell is broken if it fits.
+
+  Args:
+    sheet: the table; its first column is repeated in each part.
+    width: letters that are left beside the first column.
+
+  Returns:
+    The indices of the columns of each part.
+  """
+  parts: list[list[int]] = [[]]
+  room = width
   for i in range(1, len(sheet.head)):
     cells = [sheet.head[i], *(row[i] for row in sheet.rows)]
-    need = 2 + max(len(line) for c in cells for line in c.split("\n") or [""])
+    longest = max(len(line) for cell in cells for line in cell.split("\n"))
+    need = longest + 2  # with the space between columns
     if parts[-1] and need > room:
       parts.append([])
       room = width
@@ -205,29 +236,17 @@ def markdown(comparison: Comparison) -> str:
   """Returns the tables as Markdown."""
   lines = ["# Comparison of runs", "", EXPLAINED, ""]
   for sheet in sheets(comparison):
-    lines += [f"## {sheet.title}", ""]
-    lines += [_row(sheet.head), "|" + "---|" * len(sheet.head)]
-    lines += [_row(row) for row in sheet.rows]
-    lines += ["", *(f"- {_plain(note)}" for note in sheet.notes), ""]
+    lines += [f"## {sheet.title}", "", *md.table(sheet.head, sheet.rows), ""]
+    lines += [*(f"- {md.escape(note)}" for note in sheet.notes), ""]
   differences = comparison.differences
   if differences:
     head = ["config key", *(group.name for group in comparison.groups)]
-    lines += ["## Differences of the configs", "", _row(head)]
-    lines.append("|" + "---|" * len(head))
-    for key, row in differences.items():
-      lines.append(_row([key, *(DASH if v is None else v for v in row)]))
-    lines.append("")
+    rows = [
+      [key, *(DASH if text is None else text for text in row)]
+      for key, row in differences.items()
+    ]
+    lines += ["## Differences of the configs", "", *md.table(head, rows), ""]
   return "\n".join(lines)
-
-
-def _row(cells: Sequence[str]) -> str:
-  return "| " + " | ".join(map(_plain, cells)) + " |"
-
-
-def _plain(text: str) -> str:
-  """Returns a text in which Markdown sees neither marks nor HTML."""
-  text = re.sub(r"([\\`*_\[\]|#~<>&!])", r"\\\1", text)
-  return "<br>".join(text.splitlines())
 
 
 def csv_text(comparison: Comparison) -> str:
@@ -242,9 +261,9 @@ def csv_text(comparison: Comparison) -> str:
     for group in ranking.groups:
       for run in group.runs:
         minutes = "" if run.seconds is None else round(run.seconds / 60, 4)
-        facts: list[Any] = [i + 1, group.name, run.name, run.seed, run.state]
+        facts = [i + 1, group.name, run.name, run.seed, run.state]
         facts += [run.steps, run.images, minutes]
-        scores: Mapping[str, Any] = run.scores()
+        scores = run.scores()
         for value, found in scores.items():
           numbers = [found.last, found.best, found.best_step]
           writer.writerow([*facts, value, metrics.better(value), *numbers])

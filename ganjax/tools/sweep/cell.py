@@ -18,21 +18,26 @@ from typing import Any, NamedTuple
 
 from ganjax import files
 
-OUTCOME, LOG, LOCK = "cell.json", "log.txt", "cell.lock"
+# Files in a run's workdir.
+OUTCOME = "cell.json"
+LOG = "log.txt"
+LOCK = "cell.lock"
 STOP = "cell.stop"  # Where no signal reaches a worker, this asks it to stop.
-# What a cell is in the end. A lost or stopped one says nothing.
-FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
-OVER = (FINISHED, DIVERGED)  # Not to be run again.
+# States that a cell may end in. A lost or stopped one leaves none.
+FINISHED = "finished"
+DIVERGED = "diverged"
+FAILED = "failed"
+OVER = (FINISHED, DIVERGED)  # Such a cell is not run again.
 
 
 class Cell(NamedTuple):
   """A run.
 
   Attributes:
-    label: of its row.
-    seed: of the run.
+    label: the label of its row.
+    seed: the run's seed.
     argv: the flags of `ganjax.main` that make its config.
-    folder: of the row.
+    folder: the folder of its row.
   """
 
   label: str
@@ -47,12 +52,12 @@ class Cell(NamedTuple):
 
   @property
   def workdir(self) -> pathlib.Path:
-    """Of the run."""
+    """The workdir of the run."""
     return self.folder / f"seed_{self.seed}"
 
   @property
   def log(self) -> pathlib.Path:
-    """The file that has what the run said."""
+    """The file with what the run printed."""
     return self.workdir / LOG
 
   def config(self) -> dict[str, Any]:
@@ -70,7 +75,8 @@ class Cell(NamedTuple):
     """Returns (state, note) that the run left, or ("", "").
 
     Args:
-      config: what the run should have had; None for any.
+      config: what the run should have had; None for any. The outcome of a run
+        with another config, of an older table, does not count.
     """
     try:
       found = json.loads((self.workdir / OUTCOME).read_text())
@@ -107,10 +113,12 @@ def run(cell: Cell) -> str:
   with filelock.FileLock(cell.workdir / LOCK):
     config = main.parse(["main", *cell.argv])[0]
     plain = json.loads(json.dumps(config.to_dict()))
-    if (state := cell.outcome(plain)[0]) in OVER:
+    state, _ = cell.outcome(plain)
+    if state in OVER:
       return state
     (cell.workdir / OUTCOME).unlink(missing_ok=True)
-    state, note = FINISHED, ""
+    state = FINISHED
+    note = ""
     try:
       train.train(config, cell.workdir)
     except (FloatingPointError, errors.UserError) as error:
@@ -151,11 +159,14 @@ def _heed(stop: pathlib.Path) -> None:
 
 
 def _speak_into(path: pathlib.Path) -> None:
-  """Has all text of this process appended to a file, that of C++, too."""
+  """Makes this process append all its text to a file, that of C++, too."""
   path.parent.mkdir(parents=True, exist_ok=True)
   # A cluster may have put other files in the place of these. It stays open:
   # loggers remember it.
-  sys.stdout = sys.stderr = file = path.open("a", encoding="utf-8", buffering=1)
+  file = path.open("a", encoding="utf-8", buffering=1)
+  sys.stdout = file
+  sys.stderr = file
+  # The numbers of standard output and standard error, to which C++ writes.
   for number in (1, 2):
     os.dup2(file.fileno(), number)
 

@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import signal
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from ganjax import errors
@@ -14,7 +15,7 @@ MINUTES = 24 * 60  # of a SLURM job, unless said otherwise
 
 
 class _Remote:
-  """What the executors of clusters share: they queue by themselves."""
+  """What executors of clusters share: the cluster queues by itself."""
 
   def has_room(self) -> bool:
     """See `executors.Executor`."""
@@ -25,8 +26,10 @@ class RayTask:
   """A task of Ray."""
 
   def __init__(self, ray, reference, stop: pathlib.Path):
-    """Takes Ray, what it gave for the result, and the file that stops it."""
-    self._ray, self._reference, self._stop = ray, reference, stop
+    """Takes Ray, its reference to the result, and the file that stops it."""
+    self._ray = ray
+    self._reference = reference
+    self._stop = stop
 
   def ended(self) -> bool:
     """See `executors.Task`."""
@@ -51,19 +54,19 @@ class RayTask:
 
 
 class Ray(_Remote):
-  """Tasks of the Ray cluster that is there, else of one of this machine."""
+  """Tasks of a Ray cluster: the one that is there, else of this machine."""
 
   def __init__(self, options: dict[str, Any]):
     """Takes options of a Ray task, such as num_gpus."""
-    self._ray = ray = _imported("ray", "ray", "Ray")
+    ray = _imported("ray", "ray", "Ray")
+    self._ray = ray
     self._own = not ray.is_initialized()
     if self._own:
       ray.init(log_to_driver=False)
-    # One call a process: JAX takes a device, and gives it back at its end.
-    fixed: dict[str, Any] = dict(max_calls=1, max_retries=0)
-    self._remote = _with_options(
-      lambda: ray.remote(**(dict(num_cpus=1) | options | fixed))(_on_ray)
-    )
+    # One call a process: JAX takes a device, and gives it back when the process
+    # ends. The driver tries lost cells again, so that Ray must not.
+    options = {"num_cpus": 1, **options, "max_calls": 1, "max_retries": 0}
+    self._remote = _with_options(lambda: ray.remote(**options)(_on_ray))
 
   def start(self, cell: Cell) -> RayTask:
     """See `executors.Executor`."""
@@ -79,6 +82,7 @@ class Ray(_Remote):
 
 
 def _on_ray(cell: Cell) -> str:
+  """Runs a cell in a worker of Ray."""
   return cells.run_apart(cell)
 
 
@@ -116,8 +120,8 @@ class Slurm(_Remote):
     The option `cluster`, "local" or "debug", makes submitit do without SLURM.
     """
     submitit = _imported("submitit", "slurm", "submitit")
+    options = {"name": "ganjax", "timeout_min": MINUTES, **options}
     cluster = options.pop("cluster", "slurm")
-    options = dict(name="ganjax", timeout_min=MINUTES) | options
     try:
       self._executor = submitit.AutoExecutor(folder, cluster=cluster)
     except (RuntimeError, ValueError) as error:
@@ -133,7 +137,9 @@ class Slurm(_Remote):
 
 
 def _on_slurm(cell: Cell) -> str:
-  # Before its time is up, submitit has SLURM send this one.
+  """Runs a cell in a job of SLURM."""
+  # SLURM sends SIGUSR2 some time before the job's time is up, as submitit asks
+  # it to. To training it is the same as SIGTERM: save and end.
   signal.signal(signal.SIGUSR2, lambda *_: signal.raise_signal(signal.SIGTERM))
   return cells.run_apart(cell)
 
@@ -143,7 +149,8 @@ def _absolute(cell: Cell) -> Cell:
   return cell._replace(folder=cell.folder.resolve())
 
 
-def _imported(module: str, extra: str, title: str):
+def _imported(module: str, extra: str, title: str) -> ModuleType:
+  """Returns a module, or raises a `UserError` that says how to install it."""
   try:
     return importlib.import_module(module)
   except ImportError as error:

@@ -1,4 +1,4 @@
-"""Runs the cells of a table to their ends, lost ones again."""
+"""Runs the cells of a table to their ends; a lost one is started again."""
 
 import collections
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich import console, progress
 
-from ganjax.tools.sweep.cell import FAILED, OVER, Cell
+from ganjax.tools.sweep.cell import FAILED, FINISHED, OVER, Cell
 from ganjax.tools.sweep.executors import Executor, Task
 
 PAUSE = 0.2  # seconds between two looks at the tasks
@@ -18,13 +18,16 @@ class Progress:
   """How many cells are over, on one line, with the time left.
 
   Attributes:
-    done: cells that are over, or that will not be tried again.
+    done: how many cells are over, or will not be tried again.
   """
 
   def __init__(self, total: int, done: int):
-    """Takes how many there are, and how many were over before."""
-    self.done, self._before, self._total = done, done, total
-    self._start, self._shown = time.monotonic(), 0.0
+    """Takes how many cells there are, and how many were over before."""
+    self.done = done
+    self._before = done
+    self._total = total
+    self._start = time.monotonic()
+    self._shown = 0.0
     self._console = console.Console(stderr=True)
     self._plain = not self._console.is_terminal
     self._bar = progress.Progress(
@@ -63,9 +66,10 @@ class Progress:
 
   def _left(self) -> str:
     """Returns the time left, if what was run so far is any guide."""
-    if (here := self.done - self._before) == 0:
+    done_here = self.done - self._before
+    if done_here == 0:
       return ""
-    each = (time.monotonic() - self._start) / here
+    each = (time.monotonic() - self._start) / done_here
     minutes, seconds = divmod(round(each * (self._total - self.done)), 60)
     hours, minutes = divmod(minutes, 60)
     return f", {hours}:{minutes:02}:{seconds:02} left"
@@ -77,7 +81,7 @@ def run(
   """Runs cells; one whose worker is lost goes on from its checkpoint.
 
   Args:
-    cells: that are not over.
+    cells: the cells that are not over.
     executor: where they run.
     tries: how often each may be started.
     line: the progress line.
@@ -101,6 +105,7 @@ def run(
       for task in [task for task in running if task.ended()]:
         cell = running.pop(task)
         state, why = task.result()
+        # A worker that was lost left no state: the run may go on elsewhere.
         if not state and starts[cell] < tries:
           again = f"try {starts[cell] + 1} of {tries}"
           line.say(f"{cell.name}: {why}; {again} goes on from its checkpoint")
@@ -111,7 +116,7 @@ def run(
           said = cell.last_line()
           failed[cell] = said if state == FAILED else f"{why}; {said}"
           line.say(f"{cell.name}: failed: {failed[cell]}")
-        elif state != "finished":
+        elif state != FINISHED:
           line.say(f"{cell.name}: {state}")
       line.show(len(running))
       time.sleep(PAUSE)

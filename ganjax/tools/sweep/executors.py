@@ -1,7 +1,8 @@
-"""Where cells run: processes here, or what `clusters.py` has.
+"""Where cells run: in processes of this machine, or on a cluster.
 
-An executor starts cells, each in a process of its own; the driver asks their
-tasks how they are. What is lost with a worker is one task.
+An executor starts cells, each in a process of its own, and the driver asks
+their tasks how they are. A worker that is lost takes one task with it.
+`clusters.py` has the executors of Ray and SLURM.
 """
 
 import os
@@ -25,7 +26,10 @@ class Task(Protocol):
     ...
 
   def result(self) -> tuple[str, str]:
-    """Returns the state of one that ended, and if "" what happened to it."""
+    """Returns the state of a task that ended, and what happened to it.
+
+    The state is "" of a task that was lost: what happened says how.
+    """
     ...
 
   def stop(self) -> None:
@@ -56,8 +60,16 @@ class Executor(Protocol):
 class Process:
   """A cell in a process of this machine."""
 
-  def __init__(self, cell: Cell, environment: Mapping[str, str], cores):
-    """Starts it, on the cores given if there are any."""
+  def __init__(
+    self, cell: Cell, environment: Mapping[str, str], cores: Sequence[int]
+  ):
+    """Starts the process.
+
+    Args:
+      cell: the cell to be run.
+      environment: variables beside those of this process.
+      cores: which ones it may use; all if empty.
+    """
     cell.workdir.mkdir(parents=True, exist_ok=True)
     words = [cell.label, str(cell.seed), str(cell.folder), *cell.argv]
     self._cell = cell
@@ -100,11 +112,12 @@ class Local:
   """Processes of this machine."""
 
   def __init__(self, jobs: int, devices: Sequence[str]):
-    """Takes how many at a time, or a GPU for each of as many."""
+    """Takes how many run at a time, or the GPUs, a run at a time on each."""
     self._slots: list[Process | None] = [None] * (len(devices) or jobs)
     self._devices = devices
 
   def _free(self) -> list[int]:
+    """Returns the places at which a cell may be started."""
     return [i for i, p in enumerate(self._slots) if p is None or p.ended()]
 
   def has_room(self) -> bool:
@@ -113,7 +126,8 @@ class Local:
 
   def start(self, cell: Cell) -> Process:
     """See `Executor`."""
-    slot, cores = self._free()[0], []
+    slot = self._free()[0]
+    cores = []
     environment = {}
     if self._devices:
       environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot]
@@ -121,7 +135,8 @@ class Local:
       # Threads of runs side by side would wait for each other.
       every = sorted(os.sched_getaffinity(0))
       cores = every[slot :: len(self._slots)] or every
-    self._slots[slot] = process = Process(cell, environment, cores)
+    process = Process(cell, environment, cores)
+    self._slots[slot] = process
     return process
 
   def close(self) -> None:
@@ -143,9 +158,9 @@ def get(
   Args:
     name: one of `EXECUTORS`.
     out: folder of the sweep.
-    jobs: how many cells at a time; local only.
+    jobs: how many cells run at a time; local only.
     devices: GPUs, a cell at a time on each; local only.
-    options: of a cell, as the cluster knows them.
+    options: what a cell asks of the cluster, by the cluster's own names.
 
   Raises:
     UserError: there is no such executor, what it needs is not installed, or

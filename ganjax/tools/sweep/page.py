@@ -2,12 +2,12 @@
 
 import collections
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ganjax import errors
 from ganjax.evaluation import metrics
+from ganjax.tools import markdown as md
 from ganjax.tools.compare import groups, runs
 from ganjax.tools.compare import tables as compared
 from ganjax.tools.sweep import tables
@@ -18,15 +18,15 @@ class Page:
   """What became of a table's cells.
 
   Attributes:
-    table: as `tables.load` gives it.
-    head: of the columns.
-    rows: a text for each column.
-    notes: lines below.
+    table: what `tables.load` returned.
+    head: the title of each column.
+    rows: a text for each column; it may have several lines.
+    notes: lines below the table.
   """
 
   def __init__(
     self,
-    table: Mapping[str, Any],
+    table: tables.Table,
     cells: Sequence[Cell],
     configs: Mapping[Cell, Any],
     failed: Mapping[Cell, str],
@@ -34,39 +34,22 @@ class Page:
     """Reads the runs.
 
     Args:
-      table: as `tables.load` gives it.
-      cells: of the table.
-      configs: what each should have had.
+      table: what `tables.load` returned.
+      cells: all cells of the table.
+      configs: cell -> the config that its run should have had.
       failed: cell -> what went wrong.
     """
     self.table = table
     comparison = _compare(cells)
-    rankings = comparison.rankings if comparison else ()
     titles = [
       f"{value.replace('_', ' ')} {compared.ARROWS[metrics.better(value)]}"
       for value in table["values"]
     ]
     self.head = ["", "seeds", "state", *titles, *table["paper"]]
-    self.rows = []
-    for row in table["rows"]:
-      mine = [cell for cell in cells if cell.label == row["label"]]
-      states = [cell.outcome(configs[cell])[0] or "not run" for cell in mine]
-      counts = collections.Counter(states)
-      texts = [row["label"], str(len(mine))]
-      texts.append(", ".join(f"{n} {s}" for s, n in counts.items()))
-      texts += [_score(rankings, mine, v) for v in table["values"]]
-      papers = (row["paper"].get(column) for column in table["paper"])
-      texts += [compared.DASH if p is None else str(p) for p in papers]
-      self.rows.append(texts)
-    self.notes = [f"{column}: {text}." for column, text in _papers(table)]
-    for cell, why in failed.items():
-      self.notes.append(f"{cell.name}: failed: {why} ({cell.log})")
-    if comparison:
-      self.notes += comparison.notes
-    for ranking in (ranking for ranking in rankings if ranking.values):
-      lines = compared.protocol_lines(ranking)
-      self.notes.append(f"Protocol. {'; '.join(lines)}.")
-    self.notes.append(compared.EXPLAINED)
+    self.rows = [
+      _row(table, row, cells, configs, comparison) for row in table["rows"]
+    ]
+    self.notes = _notes(table, failed, comparison)
 
   def show(self) -> None:
     """Prints the table."""
@@ -87,28 +70,69 @@ class Page:
   def markdown(self, command: str) -> str:
     """Returns the table, and by what flags each row was run."""
     table = self.table
-    lines = [f"# {_plain(table['title'])}", "", f"{_plain(table['source'])}."]
-    lines += ["", f"`{command}`", "", _row(self.head)]
-    lines += ["|" + "---|" * len(self.head), *map(_row, self.rows), ""]
-    lines += [f"- {_plain(note)}" for note in self.notes]
+    lines = [f"# {md.escape(table['title'])}", ""]
+    lines += [f"{md.escape(table['source'])}.", "", f"`{command}`", ""]
+    lines += [*md.table(self.head, self.rows), ""]
+    lines += [f"- {md.escape(note)}" for note in self.notes]
     lines += ["", "Each run is `ganjax train FLAGS`:", ""]
     lines += ["| | flags |", "|---|---|"]
     for row in table["rows"]:
       flags = " ".join([f"--config {row['experiment']}", *tables.flags(row)])
-      lines.append(f"| {_plain(row['label'])} | `{flags}` |")
+      lines.append(f"| {md.escape(row['label'])} | `{flags}` |")
     return "\n".join([*lines, ""])
 
 
-def _papers(table: Mapping[str, Any]) -> list[tuple[str, str]]:
-  return [(k, v.rstrip(".")) for k, v in table["paper"].items()]
+def _row(
+  table: tables.Table,
+  row: tables.Table,
+  cells: Sequence[Cell],
+  configs: Mapping[Cell, Any],
+  comparison: groups.Comparison | None,
+) -> list[str]:
+  """Returns the texts of a row: states, our scores, the paper's numbers."""
+  mine = [cell for cell in cells if cell.label == row["label"]]
+  states = [cell.outcome(configs[cell])[0] or "not run" for cell in mine]
+  counts = collections.Counter(states)
+  rankings = comparison.rankings if comparison else ()
+  papers = [row["paper"].get(column) for column in table["paper"]]
+  return [
+    row["label"],
+    str(len(mine)),
+    ", ".join(f"{num} {state}" for state, num in counts.items()),
+    *(_score(rankings, mine, value) for value in table["values"]),
+    *(compared.DASH if number is None else str(number) for number in papers),
+  ]
+
+
+def _notes(
+  table: tables.Table,
+  failed: Mapping[Cell, str],
+  comparison: groups.Comparison | None,
+) -> list[str]:
+  """Returns the lines below: sources, failures, and how scores were made."""
+  notes = [
+    f"{column}: {text.rstrip('.')}." for column, text in table["paper"].items()
+  ]
+  for cell, why in failed.items():
+    notes.append(f"{cell.name}: failed: {why} ({cell.log})")
+  if comparison:
+    notes += comparison.notes
+    for ranking in comparison.rankings:
+      if ranking.values:
+        lines = compared.protocol_lines(ranking)
+        notes.append(f"Protocol. {'; '.join(lines)}.")
+  return [*notes, compared.EXPLAINED]
 
 
 def _compare(cells: Sequence[Cell]) -> groups.Comparison | None:
-  """Returns the comparison of those cells that have begun, if any has."""
+  """Returns the comparison of those cells that have begun, if any has.
+
+  A damaged run must not hide what became of the others: there is none then.
+  """
   begun = [c.workdir for c in cells if (c.workdir / "config.json").is_file()]
   try:
     return groups.compare(*runs.read(begun)) if begun else None
-  except errors.UserError:  # One of them is damaged.
+  except errors.UserError:
     return None
 
 
@@ -119,6 +143,7 @@ def _score(
 
   Seeds whose scores may not be compared have a line each.
   """
+  # A group of the comparison has no label: its runs say which row it is.
   workdirs: set[pathlib.Path] = {cell.workdir.resolve() for cell in cells}
   found = [
     compared.score(ranking, group, value)
@@ -128,13 +153,3 @@ def _score(
   ]
   found = [text for text in found if text != compared.DASH]
   return "\n".join(found) or compared.DASH
-
-
-def _row(cells: Sequence[str]) -> str:
-  return "| " + " | ".join(map(_plain, cells)) + " |"
-
-
-def _plain(text: str) -> str:
-  """Returns a text in which Markdown sees neither marks nor HTML."""
-  text = re.sub(r"([\\`*_\[\]|#~<>&])", r"\\\1", text)
-  return "<br>".join(text.splitlines())

@@ -18,18 +18,21 @@ A file in `experiments/tables/` has `get_table(arg)`, which returns plain data:
       ],
     )
 
-`overrides` and a row's `paper` may be left out, and so may be `paper`.
+A row's `overrides` and `paper` may be left out, and so may the table's `paper`.
 """
 
 import pathlib
 import re
 import runpy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ganjax import errors
 from ganjax.runs import configs
 from ganjax.tools.sweep.cell import Cell
+
+# Plain data, as above: a table, or one of its rows.
+Table: TypeAlias = Mapping[str, Any]
 
 TABLES = configs.EXPERIMENTS / "tables"
 KEYS = {"title", "source", "seeds", "values", "paper", "rows"}
@@ -68,12 +71,12 @@ def load(spec: str) -> dict[str, Any]:
   return _checked(table, path.name)
 
 
-def _checked(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _checked(table: Table, name: str) -> dict[str, Any]:
   """Returns a table with every key there."""
-  result = {"paper": {}} | dict(table)
+  result = {"paper": {}, **table}
   _check_keys(result, KEYS, name)
   result["rows"] = [
-    {"overrides": {}, "paper": {}} | row for row in result["rows"]
+    {"overrides": {}, "paper": {}, **row} for row in result["rows"]
   ]
   for row in result["rows"]:
     where = f"{name}, row {row.get('label')!r}"
@@ -81,17 +84,19 @@ def _checked(table: Mapping[str, Any], name: str) -> dict[str, Any]:
     for column in row["paper"]:
       if column not in result["paper"]:
         raise errors.unknown(f"column of {where}", column, result["paper"])
+  # Two rows of one folder would train into the same workdir.
   folders = [folder_of(row["label"]) for row in result["rows"]]
-  twice = {f for f in folders if folders.count(f) > 1}
+  twice = sorted({f for f in folders if folders.count(f) > 1})
   if twice or not folders or not result["seeds"]:
-    raise errors.UserError(
-      f"{name} must have rows, seeds, and a label of its own for each row"
-      + f"; twice: {', '.join(sorted(twice))}" * bool(twice)
-    )
+    text = f"{name} must have rows, seeds, and a label of its own for each row"
+    if twice:
+      text += f"; twice: {', '.join(twice)}"
+    raise errors.UserError(text)
   return result
 
 
-def _check_keys(found: Mapping[str, Any], known: set[str], where: str) -> None:
+def _check_keys(found: Table, known: set[str], where: str) -> None:
+  """Raises a `UserError` unless a table has exactly the keys in `known`."""
   for key in found:
     if key not in known:
       raise errors.unknown(f"key of {where}", key, known)
@@ -104,30 +109,42 @@ def folder_of(label: str) -> str:
   return re.sub(r"[^\w.+-]+", "_", label).strip("_").lower()
 
 
-def flags(row: Mapping[str, Any]) -> list[str]:
+def flags(row: Table) -> list[str]:
   """Returns a row's overrides as flags of `ganjax.main`."""
   return [f"--config.{key}={value}" for key, value in row["overrides"].items()]
 
 
-def cells(table: Mapping[str, Any], out: pathlib.Path) -> list[Cell]:
-  """Returns the cells of a table, the first seed of all rows first."""
+def cells(table: Table, out: pathlib.Path) -> list[Cell]:
+  """Returns the cells of a table, the first seed of all rows first.
+
+  So a sweep that is stopped early has something of each row.
+  """
   return [
-    Cell(row["label"], seed, _argv(row, seed), out / folder_of(row["label"]))
+    Cell(
+      label=row["label"],
+      seed=seed,
+      argv=_argv(row, seed),
+      folder=out / folder_of(row["label"]),
+    )
     for seed in table["seeds"]
     for row in table["rows"]
   ]
 
 
-def _argv(row: Mapping[str, Any], seed: int) -> tuple[str, ...]:
-  start = f"--config={row['experiment']}"
-  return start, *flags(row), f"--config.seed={seed}"
+def _argv(row: Table, seed: int) -> tuple[str, ...]:
+  """Returns the flags of `ganjax.main` that make the config of a cell."""
+  return (
+    f"--config={row['experiment']}",
+    *flags(row),
+    f"--config.seed={seed}",
+  )
 
 
 def check(cells: Sequence[Cell]) -> dict[Cell, Any]:
   """Returns the resolved config of each cell, as JSON has it.
 
   Raises:
-    UserError: that of a row is wrong, or two cells have the same.
+    UserError: the config of a row is wrong, or two cells have the same one.
   """
   found: dict[Cell, Any] = {}
   for cell in cells:

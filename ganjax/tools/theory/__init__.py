@@ -11,17 +11,16 @@ differentiable with `jax.grad`. They are float32, or float64 inside
 them.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import core
+from jax.typing import ArrayLike
 
 from ganjax import errors
 
 
-def optimal_discriminator(p_data: Any, p_g: Any) -> jax.Array:
+def optimal_discriminator(p_data: ArrayLike, p_g: ArrayLike) -> jax.Array:
   """D* = p_data / (p_data + p_g), `[K]` (2014, Prop. 1, eq. 2).
 
   Where neither has mass every D is optimal; this one says 1/2 there.
@@ -31,7 +30,9 @@ def optimal_discriminator(p_data: Any, p_g: Any) -> jax.Array:
   return jnp.where(mass > 0, p / jnp.where(mass > 0, mass, 1), 0.5)
 
 
-def value(p_data: Any, p_g: Any, d: Any, dx: float = 1.0) -> jax.Array:
+def value(
+  p_data: ArrayLike, p_g: ArrayLike, d: ArrayLike, dx: float = 1.0
+) -> jax.Array:
   """V(D, G) = int p_data log D + p_g log(1 - D) (2014, eqs. 1 and 3).
 
   Args:
@@ -50,7 +51,9 @@ def value(p_data: Any, p_g: Any, d: Any, dx: float = 1.0) -> jax.Array:
   return _integral(_xlogy(p, d) + _xlogy(q, 1 - d), dx)
 
 
-def virtual_criterion(p_data: Any, p_g: Any, dx: float = 1.0) -> jax.Array:
+def virtual_criterion(
+  p_data: ArrayLike, p_g: ArrayLike, dx: float = 1.0
+) -> jax.Array:
   """C(G) = max_D V(D, G), what G minimises if D is always optimal.
 
   C(G) = int p_data log p_data / (p_data + p_g) + p_g log p_g / (p_data + p_g)
@@ -63,7 +66,7 @@ def virtual_criterion(p_data: Any, p_g: Any, dx: float = 1.0) -> jax.Array:
   return _integral(_x_log_ratio(p, mass) + _x_log_ratio(q, mass), dx)
 
 
-def kl(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def kl(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """KL(p || q) = int p log(p / q), in nats; inf where q = 0 < p.
 
   The maximum-likelihood direction: q must cover all of p.
@@ -72,7 +75,7 @@ def kl(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
   return _integral(_x_log_ratio(p, q), dx)
 
 
-def reverse_kl(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def reverse_kl(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """KL(q || p) = int q log(q / p), in nats; inf where p = 0 < q.
 
   The mode-seeking direction: q must stay within p.
@@ -81,7 +84,7 @@ def reverse_kl(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
   return _integral(_x_log_ratio(q, p), dx)
 
 
-def jensen_shannon(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def jensen_shannon(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """JSD = KL(p || m) / 2 + KL(q || m) / 2, m = (p + q) / 2 (2014, eq. 6).
 
   In nats, within [0, log 2], finite for any supports. Often mistaken: the
@@ -93,7 +96,7 @@ def jensen_shannon(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
   return _integral(both, dx) / 2
 
 
-def jeffreys(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def jeffreys(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """Jeffreys' J = KL(p || q) + KL(q || p) = int (p - q) log(p / q), in nats.
 
   Inf unless the supports agree. Often mistaken: the mean of the two KLs is
@@ -102,13 +105,13 @@ def jeffreys(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
   return kl(p, q, dx) + reverse_kl(p, q, dx)
 
 
-def total_variation(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def total_variation(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """TV = 1/2 int |p - q|, within [0, 1]."""
   p, q = _checked(p=p, q=q)
   return _integral(jnp.abs(p - q), dx) / 2
 
 
-def pearson(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def pearson(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """Pearson's chi^2 = int (p - q)^2 / q; inf where q = 0 < p.
 
   The second argument is the denominator: f(u) = (u - 1)^2 in the f-divergence
@@ -120,7 +123,7 @@ def pearson(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
   return _integral(jnp.where(q > 0, ratio, jnp.where(p > 0, jnp.inf, 0)), dx)
 
 
-def squared_hellinger(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def squared_hellinger(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """H^2 = int (sqrt p - sqrt q)^2, within [0, 2].
 
   Without the 1/2 that some texts have: f(u) = (sqrt u - 1)^2 (Nowozin et al.
@@ -130,7 +133,7 @@ def squared_hellinger(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
   return _integral(jnp.square(_sqrt(p) - _sqrt(q)), dx)
 
 
-def wasserstein_1d(p: Any, q: Any, dx: float = 1.0) -> jax.Array:
+def wasserstein_1d(p: ArrayLike, q: ArrayLike, dx: float = 1.0) -> jax.Array:
   """W1 = int |CDF_p - CDF_q|, in the unit of `dx`: the earth mover's distance.
 
   The grid must be in order. For histograms, whose entries are probabilities,
@@ -158,10 +161,12 @@ def _x_log_ratio(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _sqrt(x: jax.Array) -> jax.Array:
   """The root, with the gradient 0 and not inf at 0."""
+  # The inner `where` keeps the gradient of the branch that is not taken finite:
+  # 0 times inf would be NaN. So it is in `_xlogy` and wherever a bin is empty.
   return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
-def _checked(**arrays: Any) -> list[jax.Array]:
+def _checked(**arrays: ArrayLike) -> list[jax.Array]:
   """Returns arrays of one shape `[K]`; values are checked unless traced.
 
   Raises:

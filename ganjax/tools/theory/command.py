@@ -53,18 +53,18 @@ def draw(out: pathlib.Path, seed: int = 0, quick: bool = False) -> None:
   from rich import box, console, progress, table
 
   from ganjax.runs.environment import environment
-  from ganjax.tools.theory import figures, line_figures
+  from ganjax.tools.theory import figures
 
   out.mkdir(parents=True, exist_ok=True)
   grid = table.Table("", "found", "theory", box=box.SIMPLE_HEAD)
   rows = []
   for figure in progress.track(
     (
-      line_figures.figure_1,
+      figures.figure_1,
       figures.saturation,
       figures.criterion,
       figures.dirac,
-      line_figures.collapse,
+      figures.collapse,
     ),
     description="Playing the games",
     console=console.Console(stderr=True),

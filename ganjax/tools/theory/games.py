@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ganjax.tools import theory
 
@@ -28,18 +29,25 @@ def float64() -> contextlib.AbstractContextManager[Any]:
 
 
 def _ascend(
-  objective: Callable, start: jax.Array, mass: jax.Array, rate, num_steps
+  objective: Callable[[jax.Array], jax.Array],
+  start: jax.Array,
+  mass: jax.Array,
+  rate: float,
+  num_steps: int,
 ) -> jax.Array:
   """Gradient ascent of `objective`, each bin at a rate of 1 / its mass."""
   # Empty bins have no gradient. Scaling a coordinate moves no optimum, but
   # without it a bin would need as many more steps as it is rarer.
   speed = rate / jnp.where(mass > 0, mass, 1)
-  climb = lambda _, x: x + speed * jax.grad(objective)(x)
+
+  def climb(_, x):
+    return x + speed * jax.grad(objective)(x)
+
   return jax.lax.fori_loop(0, num_steps, climb, start)
 
 
 def fit_discriminator(
-  p_data: Any, p_g: Any, num_steps: int = 5000, rate: float = 4.0
+  p_data: ArrayLike, p_g: ArrayLike, num_steps: int = 5000, rate: float = 4.0
 ) -> jax.Array:
   """Trains D with one logit a bin, from D = 1/2 (2014, Prop. 1).
 
@@ -52,13 +60,19 @@ def fit_discriminator(
   Returns:
     D, `[K]`: near `theory.optimal_discriminator`, which it does not use.
   """
-  p, q = jnp.asarray(p_data), jnp.asarray(p_g)
-  objective = lambda logits: theory.value(p, q, jax.nn.sigmoid(logits))
-  start = jnp.zeros_like(p)
-  return jax.nn.sigmoid(_ascend(objective, start, p + q, rate, num_steps))
+  p = jnp.asarray(p_data)
+  q = jnp.asarray(p_g)
+
+  def objective(logits):
+    return theory.value(p, q, jax.nn.sigmoid(logits))
+
+  logits = _ascend(objective, jnp.zeros_like(p), p + q, rate, num_steps)
+  return jax.nn.sigmoid(logits)
 
 
-def pairing_value(critic: Any, p_data: Any, p_g: Any) -> jax.Array:
+def pairing_value(
+  critic: ArrayLike, p_data: ArrayLike, p_g: ArrayLike
+) -> jax.Array:
   """E log sigmoid(C(x) - C(y)), x real, y fake (Jolicoeur-Martineau 2019).
 
   Its supremum over C is JSD(p x q, q x p) - log 2, of the joint densities of
@@ -71,22 +85,33 @@ def pairing_value(critic: Any, p_data: Any, p_g: Any) -> jax.Array:
 
 
 def fit_pairing(
-  p_data: Any, p_g: Any, num_steps: int = 5000, rate: float = 2.0
+  p_data: ArrayLike, p_g: ArrayLike, num_steps: int = 5000, rate: float = 2.0
 ) -> jax.Array:
-  """Trains a relativistic critic, one logit a bin; returns it, `[K]`."""
-  p, q = jnp.asarray(p_data), jnp.asarray(p_g)
-  objective = lambda critic: pairing_value(critic, p, q)
+  """Trains a relativistic critic, one logit a bin; returns it, `[K]`.
+
+  Args:
+    p_data: `[K]`.
+    p_g: `[K]`.
+    num_steps: of gradient ascent of `pairing_value`.
+    rate: the learning rate per mass.
+  """
+  p = jnp.asarray(p_data)
+  q = jnp.asarray(p_g)
+
+  def objective(critic):
+    return pairing_value(critic, p, q)
+
   return _ascend(objective, jnp.zeros_like(p), p + q, rate, num_steps)
 
 
-def pairs(p_data: Any, p_g: Any) -> tuple[jax.Array, jax.Array]:
+def pairs(p_data: ArrayLike, p_g: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """Returns the laws of (real, fake) and (fake, real), each `[K * K]`."""
   joint = jnp.outer(jnp.asarray(p_data), jnp.asarray(p_g))
   return joint.ravel(), joint.T.ravel()
 
 
 def multiplicative_weights(
-  p_data: Any, p_g: Any, num_steps: int = 1000, rate: float = 0.1
+  p_data: ArrayLike, p_g: ArrayLike, num_steps: int = 1000, rate: float = 0.1
 ) -> jax.Array:
   """Moves p_g itself against an always optimal D (2014, Prop. 2).
 
@@ -96,7 +121,8 @@ def multiplicative_weights(
   Returns:
     p_g at each step, `[num_steps + 1, K]`.
   """
-  p, q = jnp.asarray(p_data), jnp.asarray(p_g)
+  p = jnp.asarray(p_data)
+  q = jnp.asarray(p_g)
 
   def step(q, _):
     gradient = jax.grad(theory.virtual_criterion, 1)(p, q)
@@ -134,12 +160,14 @@ def dirac_field(
   """
 
   def d_objective(psi, theta):
-    real, fake = psi * 0.0, psi * theta
+    real = psi * 0.0  # D at the data, which sit at 0.
+    fake = psi * theta
     slopes = gamma1 / 2 * psi**2 + gamma2 / 2 * psi**2
     return f(real - fake) - slopes
 
   def g_objective(theta, psi):
-    real, fake = psi * 0.0, psi * theta
+    real = psi * 0.0
+    fake = psi * theta
     return f(fake - real) if non_saturating else -f(real - fake)
 
   theta, psi = point
@@ -152,13 +180,13 @@ def dirac_field(
   jax.jit, static_argnames=("num_steps", "method", "f", "non_saturating")
 )
 def dirac_orbit(
-  start: Any, num_steps: int, dt: float, method: str = "rk4", **game: Any
+  start: ArrayLike, num_steps: int, dt: float, method: str = "rk4", **game: Any
 ) -> jax.Array:
   """Follows the Dirac-GAN from (theta, psi).
 
   Args:
     start: (theta, psi), `[2]`.
-    num_steps: how many.
+    num_steps: how many steps.
     dt: time per step: the learning rate of both players.
     method: "rk4", nearly the continuous flow, or "euler", which is
       simultaneous gradient descent.
@@ -167,12 +195,16 @@ def dirac_orbit(
   Returns:
     The orbit, `[num_steps + 1, 2]`.
   """
-  field = lambda point: dirac_field(point, **game)
+
+  def field(point):
+    return dirac_field(point, **game)
 
   def euler(point):
     return point + dt * field(point)
 
   def rk4(point):
+    # The classical method of Runge and Kutta, of order 4: its error after a
+    # given time falls with dt^4, so its orbit is that of the flow.
     k1 = field(point)
     k2 = field(point + dt / 2 * k1)
     k3 = field(point + dt / 2 * k2)
@@ -180,7 +212,10 @@ def dirac_orbit(
     return point + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
   move = {"euler": euler, "rk4": rk4}[method]
-  step = lambda point, _: (move(point), point)
+
+  def step(point, _):
+    return move(point), point
+
   return jax.lax.scan(step, jnp.asarray(start, float), None, num_steps + 1)[1]
 
 
@@ -190,6 +225,9 @@ def dirac_eigenvalues(**game: Any) -> np.ndarray:
   -gamma / 2 +- sqrt(gamma^2 / 4 - f'(0)^2) with gamma = gamma1 + gamma2: a
   centre without a penalty, critically damped at gamma = 2 |f'(0)|.
   """
-  field = lambda point: dirac_field(point, **game)
+
+  def field(point):
+    return dirac_field(point, **game)
+
   jacobian = jax.jit(jax.jacobian(field))(jnp.zeros(2))
   return np.linalg.eigvals(np.asarray(jacobian)).astype(complex)

@@ -6,12 +6,13 @@ D's loss is an integral and not an estimate, and D* is there to compare with.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from ganjax.objectives import losses
 from ganjax.tools import theory
@@ -19,6 +20,9 @@ from ganjax.tools import theory
 _NON_SATURATING = losses.get("non_saturating").generator
 WIDTH = 32  # of D's two hidden layers
 SUPPORT = 1e-3  # D is judged where p_data + p_g is above it.
+
+# D's parameters: (kernel, bias) of each layer.
+Params: TypeAlias = list[tuple[jax.Array, jax.Array]]
 
 
 class Generator(NamedTuple):
@@ -29,16 +33,16 @@ class Generator(NamedTuple):
     scale: the standard deviation of p_g.
   """
 
-  mean: Any
-  scale: Any
+  mean: jax.Array | float
+  scale: jax.Array | float
 
   @jax.jit
-  def __call__(self, z: Any) -> jax.Array:
+  def __call__(self, z: ArrayLike) -> jax.Array:
     """Maps z `[N]`, uniform on (0, 1), to x `[N]`."""
     return self.mean + self.scale * jax.scipy.special.ndtri(jnp.asarray(z))
 
   @jax.jit
-  def density(self, x: Any) -> jax.Array:
+  def density(self, x: ArrayLike) -> jax.Array:
     """p_g at x `[K]`."""
     return jax.scipy.stats.norm.pdf(x, self.mean, self.scale)
 
@@ -54,9 +58,9 @@ def uniform(num: int) -> jax.Array:
 
 
 @jax.jit
-def init_discriminator(key: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+def init_discriminator(key: jax.Array) -> Params:
   """Returns (kernel, bias) of an MLP's three layers."""
-  sizes = 1, WIDTH, WIDTH, 1
+  sizes = (1, WIDTH, WIDTH, 1)
   keys = jax.random.split(key, 3)
   return [
     (jax.random.normal(k, (n, m)) / n**0.5, jnp.zeros(m))
@@ -65,7 +69,7 @@ def init_discriminator(key: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
 
 
 @jax.jit
-def logits(d: Any, x: Any) -> jax.Array:
+def logits(d: Params, x: ArrayLike) -> jax.Array:
   """D's logits `[N]` at x `[N]`."""
   h = (jnp.asarray(x)[:, None] - DATA.mean) / DATA.scale
   for kernel, bias in d[:-1]:
@@ -76,26 +80,31 @@ def logits(d: Any, x: Any) -> jax.Array:
 
 @jax.jit
 def train_discriminator(
-  d: Any, g: Generator, num_steps: int, rate: float
-) -> Any:
+  d: Params, g: Generator, num_steps: int, rate: float
+) -> Params:
   """Ascends V(D, G) by Adam, its rate falling to 0 along a cosine.
 
   Args:
     d: the parameters of D.
     g: stands still.
-    num_steps: how many.
+    num_steps: how many steps.
     rate: the first learning rate.
 
   Returns:
     D's new parameters.
   """
+
   # optax's own cosine would be compiled anew for each `num_steps`.
-  cosine = lambda step: rate * (1 + jnp.cos(jnp.pi * step / num_steps)) / 2
+  def cosine(step):
+    return rate * (1 + jnp.cos(jnp.pi * step / num_steps)) / 2
+
   optimizer = optax.adam(cosine)
   dx = GRID[1] - GRID[0]
-  p_data, p_g = DATA.density(GRID), g.density(GRID)
+  p_data = DATA.density(GRID)
+  p_g = g.density(GRID)
 
-  def loss(d):  # -V(D, G), from logits: log(1 - D) would round to -inf.
+  def loss(d):
+    # -V(D, G), from logits: log(1 - D) would round to -inf.
     a = logits(d, GRID)
     return dx * (p_data @ jax.nn.softplus(-a) + p_g @ jax.nn.softplus(a))
 
@@ -124,7 +133,7 @@ def train_generator(
     g: where to start.
     logit_fn: `logits`, `optimal_logits`, or another `(d, x [N]) -> [N]`.
     d: what `logit_fn` takes first.
-    num_steps: how many.
+    num_steps: how many steps.
     rate: the learning rate.
 
   Returns:
@@ -144,10 +153,12 @@ def train_generator(
 
 def _arrays(g: Generator) -> Generator:
   """Returns g as arrays that no step changes the type of."""
-  return Generator(*(jnp.asarray(x, float) for x in g))
+  return Generator(
+    mean=jnp.asarray(g.mean, float), scale=jnp.asarray(g.scale, float)
+  )
 
 
-def optimal_logits(g: Generator, x: Any) -> jax.Array:
+def optimal_logits(g: Generator, x: ArrayLike) -> jax.Array:
   """Returns D*'s logits, log p_data - log p_g, `[N]` at x `[N]`."""
   logpdf = jax.scipy.stats.norm.logpdf
   return logpdf(x, *DATA) - logpdf(x, *g)
@@ -155,8 +166,11 @@ def optimal_logits(g: Generator, x: Any) -> jax.Array:
 
 def surest(g: Generator) -> float:
   """Returns arg max D*, which exists if p_g is wider than p_data."""
-  data, fake = 1 / DATA.scale**2, 1 / g.scale**2  # The precisions.
-  return (data * DATA.mean - fake * g.mean) / (data - fake)
+  # D* is highest where log p_data - log p_g is, a parabola in x whose
+  # coefficients are the precisions, 1 / scale^2.
+  data = 1 / DATA.scale**2
+  fake = 1 / g.scale**2
+  return float((data * DATA.mean - fake * g.mean) / (data - fake))
 
 
 def judged(g: Generator) -> jax.Array:
@@ -165,7 +179,7 @@ def judged(g: Generator) -> jax.Array:
 
 
 @jax.jit
-def sup_error(d: Any, g: Generator) -> jax.Array:
+def sup_error(d: Params, g: Generator) -> jax.Array:
   """The largest |D - D*| where p_data + p_g is above `SUPPORT`."""
   best = theory.optimal_discriminator(DATA.density(GRID), g.density(GRID))
   error = jnp.abs(jax.nn.sigmoid(logits(d, GRID)) - best)
@@ -173,7 +187,7 @@ def sup_error(d: Any, g: Generator) -> jax.Array:
 
 
 @jax.jit
-def risen(d: Any, before: Generator, after: Generator) -> jax.Array:
+def risen(d: Params, before: Generator, after: Generator) -> jax.Array:
   """The share of z for which D is higher after G's step."""
   z = uniform(1000)
   return (logits(d, after(z)) > logits(d, before(z))).mean()
@@ -183,7 +197,7 @@ class Stage(NamedTuple):
   """One panel of figure 1: a generator and D's parameters."""
 
   g: Generator
-  d: Any
+  d: Params
 
 
 def figure_1(
@@ -213,8 +227,11 @@ def figure_1(
   for _ in range(num_rounds):
     d = train_discriminator(d, g, d_steps_per_g_step, 3e-3)
     g = _g_step(g, d, 0.1)
-  return [*stages, Stage(g, train_discriminator(d, g, d_steps // 4, 3e-3))]
+  d = train_discriminator(d, g, d_steps // 4, 3e-3)
+  return [*stages, Stage(g, d)]
 
 
-def _g_step(g: Generator, d: Any, rate: float) -> Generator:
-  return Generator(*(x[1] for x in train_generator(g, logits, d, 1, rate)))
+def _g_step(g: Generator, d: Params, rate: float) -> Generator:
+  """Returns the generator after one step."""
+  both = train_generator(g, logits, d, 1, rate)  # Before the step and after it.
+  return Generator(mean=both.mean[1], scale=both.scale[1])
