@@ -31,6 +31,7 @@ format:
 docs:  ## pages from docstrings and WORKSPACE.md: build/docs/index.html
 	$(PYTHON) -m pip install -q -e '.[docs]'
 	$(PYTHON) -m pdoc -d google --no-show-source -o build/docs ganjax
+	cp -r docs CONTRIBUTING.md build/docs  # The map links to them.
 
 smoke:  ## two steps of the default experiment
 	$(PYTHON) -m ganjax.main --config digits_dcgan:smoke --workdir "$$(mktemp -d)"
