@@ -317,6 +317,9 @@ class NoCheckpoints:
   def poll(self) -> None:
     """Does nothing: a failure ends the other process."""
 
+  def wait(self) -> None:
+    """Does nothing, as `poll`."""
+
   def steps(self) -> list[int]:
     """Returns none."""
     return []

@@ -2,8 +2,13 @@
 
 A system is a frozen dataclass with methods, as a network is: its fields are
 its parts and settings, `init` makes its state, `updates` are what a step makes
-of it, and `train_step` composes them. What it can do besides, e.g. `encode`,
-is a method that exists or not.
+of it, and `train_step(state, batch, key) -> (state, metrics)` composes them.
+`sample(state, key, n, ...)` draws images. Where they are made of latents
+(`LatentSystem`) there are `latents(key, n)` and `decode(state, z)`, too.
+
+What a system can do with images besides, e.g. `encode`, is an ability: a method
+`(state, images, labels=None, **how)` that exists or not and that `@ability`
+marks. Samplers, runs and metrics find abilities by their names.
 """
 
 from ganjax import registry

@@ -52,6 +52,7 @@ class AdversarialSystem(LatentSystem):
     g_opt: the generator's optimizer.
     d_opt: the discriminator's optimizer.
     latent: the distribution of z, a key of `latents.LATENTS`.
+    ema_decay: of the averaged generator, or step -> decay; 0 for none.
   """
 
   generator: nn.Module
@@ -59,6 +60,7 @@ class AdversarialSystem(LatentSystem):
   g_opt: optax.GradientTransformation
   d_opt: optax.GradientTransformation
   latent: str = "normal"
+  ema_decay: float | Callable[[Any], Any] = 0.0
 
   def __post_init__(self):
     """Raises a `UserError` if there is no such latent."""

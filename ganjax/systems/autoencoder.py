@@ -13,7 +13,7 @@ code from this Gaussian, and `decode` of `encode` is `reconstruct`.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -79,6 +79,7 @@ class Autoencoder(LatentSystem):
   reconstruction: str = "mse"
   corruption: float = 0.0
   masking: float = 0.0
+  ema_decay: float | Callable[[Any], Any] = 0.0
 
   drawn: ClassVar[tuple[str, ...]] = ("decoder",)
 

@@ -8,7 +8,7 @@ https://arxiv.org/abs/1604.07379).
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -76,6 +76,7 @@ class Inpainting(LatentSystem):
   reconstruction_weight: float = 10.0
   distance: str = "l1"
   d_steps_per_g_step: int = 1
+  ema_decay: float | Callable[[Any], Any] = 0.0
 
   drawn: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 

@@ -93,16 +93,17 @@ class System(abc.ABC):
   """What is trained and how; its fields are its parts and its settings.
 
   A subclass has `init`, `updates` and `sample`, and what it can do besides. Its
-  fields are the schema of `config.system`, as those of a network are.
+  fields are the schema of `config.system`, as those of a network are. One that
+  averages networks has a field `ema_decay`, one that updates D several times a
+  field `d_steps_per_g_step`; they are set by `config.ema` and by
+  `config.d_steps_per_g_step`, which other systems refuse.
 
   Attributes:
-    ema_decay: of the averaged networks, or step -> decay; 0 for none.
     precision: of the networks' arithmetic in training, "float32" or
       "bfloat16". Parameters, their averages, statistics, losses and what is
       made of gradients are float32 in both, and so are samples.
   """
 
-  ema_decay: float | Callable[[Any], Any] = 0.0
   precision: str = "float32"
 
   # A system that offers a choice has a field of this name.

@@ -105,10 +105,12 @@ class VariationalSystem(LatentSystem):
   Attributes:
     encoder: see `ganjax.nets`; its outputs become 2 `z_dim`.
     decoder: a net's generator.
+    ema_decay: of the averages of both, or step -> decay; 0 for none.
   """
 
   encoder: nn.Module
   decoder: nn.Module
+  ema_decay: float | Callable[[Any], Any] = 0.0
 
   drawn: ClassVar[tuple[str, ...]] = ("decoder",)
 

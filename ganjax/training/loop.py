@@ -193,6 +193,9 @@ def follow(
         if config.on_nan != "rollback":
           text += "lower the learning rates, or set config.on_nan='rollback'"
           raise FloatingPointError(text) from error
+        # What is being saved counts, too, if it becomes whole.
+        with contextlib.suppress(errors.SaveError):
+          checkpoints.wait()
         last_good = max(checkpoints.steps(), default=0)
         retries.add(processes.agree(last_good), text)
 

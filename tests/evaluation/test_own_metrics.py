@@ -5,13 +5,15 @@ import textwrap
 
 import numpy as np
 import pytest
+from verbs import Verb
 
 from ganjax import errors
 from ganjax.data import digits
 from ganjax.evaluation import evaluator as evaluate
 from ganjax.evaluation import extractors, metrics, table
 from ganjax.runs import configs
-from ganjax.tools.evaluate import __main__ as command
+
+command = Verb("evaluate")
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 

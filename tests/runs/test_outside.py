@@ -9,6 +9,7 @@ another folder, loads what the first has trained.
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -360,3 +361,32 @@ def test_the_sections_of_a_system_are_told_by_its_annotations(tmp_path):
   del spec["generator_ba"]
   with pytest.raises(errors.UserError, match="config.generator_ba is missing"):
     configs.resolve(ml_collections.ConfigDict(spec))
+
+
+# --- A whole system of somebody else's --------------------------------------
+
+SHOW = """
+import ganjax
+run = ganjax.load("mine/run")
+images = run.sample(3)
+shown = run.show(images)
+assert images.shape == shown.shape == (3, 16, 32, 1), shown.shape
+assert (shown[:, :, :16] == images[:, :, :16]).all()
+print(run.step, sorted(run.state.nets), run.history()[-1]["step"])
+"""
+
+
+def test_a_cyclegan_trains_and_is_loaded_elsewhere(tmp_path):
+  """Four networks, a dataset and a step that ganjax does not know."""
+  shutil.copytree(ROOT / "docs" / "cyclegan", tmp_path / "mine")
+  flags = [
+    "--config=experiment.py:smoke",
+    "--workdir=run",
+    "--config.log_every=1",
+  ]
+  done = run_python(tmp_path / "mine", "-m", "ganjax", "train", *flags)
+  assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+  (tmp_path / "show.py").write_text(SHOW)
+  done = run_python(tmp_path, "show.py")
+  assert done.returncode == 0, done.stderr[-4000:]
+  assert done.stdout.startswith("2 ['discriminator_a', 'discriminator_b', ")

@@ -1,4 +1,4 @@
-"""WORKSPACE.md's recipes, followed to the letter: no other file is touched."""
+"""The recipes of docs/recipes.md, followed: no other file is touched."""
 
 import textwrap
 
@@ -31,11 +31,10 @@ EXPERIMENT = """
 NET = """
   import flax.linen as nn
   import jax.numpy as jnp
+  from ganjax.nets.judged import Judged
 
   class Generator(nn.Module):
     image_shape: tuple
-    num_classes: int = 0
-    axis_name: str | None = None
     width: int = 4
 
     @nn.compact
@@ -46,12 +45,11 @@ NET = """
 
   class Discriminator(nn.Module):
     image_shape: tuple
-    num_classes: int = 0
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images, labels=None, train=True):
-      return nn.Dense(1)(images.reshape(len(images), -1))[:, 0]
+      features = images.reshape(len(images), -1)
+      return Judged(nn.Dense(1)(features)[:, 0], features)
 """
 DATA = """
   import numpy as np
@@ -73,12 +71,61 @@ METRIC = """
     return metric
 """
 SYSTEM = """
-  from ganjax.systems import gan
+  import dataclasses
+  import flax.linen as nn
+  import jax
+  import jax.numpy as jnp
+  import optax
+  from ganjax import parallel
+  from ganjax.objectives.losses import Loss
+  from ganjax.state import State
+  from ganjax.systems import SYSTEMS, LatentSystem, Update
 
-  def make(generator, discriminator, loss, g_opt, d_opt, *, z_dim: int = 2,
-           axis_name=None):
-    return gan.make(generator, discriminator, loss, g_opt, d_opt,
-                    z_dim=z_dim, axis_name=axis_name)
+  @SYSTEMS.register(name="my_system")
+  @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+  class MySystem(LatentSystem):
+    generator: nn.Module
+    discriminator: nn.Module
+    loss: Loss
+    g_opt: optax.GradientTransformation
+    d_opt: optax.GradientTransformation
+    z_dim: int = 2
+
+    def init(self, key, arrays):
+      z = jnp.zeros((2, self.z_dim))
+      g = self.create("generator", key, z, optimizer=self.g_opt)
+      d = self.create(
+        "discriminator", key, arrays.images[:2], optimizer=self.d_opt)
+      return State.create({"generator": g, "discriminator": d})
+
+    def updates(self):
+      return (Update(self.step),)
+
+    def step(self, state, real, key, skip=()):
+      z = self.latents(key, len(real.images))
+      def loss_of(params):
+        g = state.generator.replace(params=params["generator"])
+        d = state.discriminator.replace(params=params["discriminator"])
+        fake, _ = self.forward("generator", g, z, key=key)
+        r, _ = self.forward("discriminator", d, real.images, key=key)
+        f, _ = self.forward("discriminator", d, fake, key=key)
+        logits = parallel.gather(r.logits), parallel.gather(f.logits)
+        return self.loss.discriminator(*logits)
+      params = {name: net.params for name, net in state.nets.items()}
+      loss, grads = jax.value_and_grad(loss_of)(params)
+      grads = parallel.mean(grads)
+      nets = {
+        name: net.update(self.d_opt, grads[name], net.stats)
+        for name, net in state.nets.items()
+      }
+      return state.replace_nets(**nets).count_step(), {"d_loss": loss}
+
+    def sample_one_z(self, key, truncation=None):
+      return jax.random.normal(key, (self.z_dim,))
+
+    def render(self, state, nets, z, labels, key=None):
+      net = nets["generator"]
+      return self.evaluate("generator", net, z), {"generator": net.stats}
 """
 
 
@@ -111,7 +158,10 @@ def additions(tmp_path, monkeypatch):
   monkeypatch.setitem(losses.LOSSES, "my_loss", my_loss)
   path = tmp_path / "mine.py"
   path.write_text(textwrap.dedent(EXPERIMENT))
-  return path
+  yield path
+  data.DATASETS.pop("my_data", None)
+  metrics.METRICS.pop("my_metric", None)
+  systems.SYSTEMS.pop("my_system", None)
 
 
 def test_every_recipe(additions, tmp_path, capsys):

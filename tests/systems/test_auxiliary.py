@@ -45,7 +45,9 @@ class Discriminator(nn.Module):
     def linear(size, **fields):
       return nn.Dense(size, **fields)
 
-    return by_label.head(self, linear, x, labels)
+    return by_label.head(
+      self.head, linear, x, labels=labels, num_classes=self.num_classes
+    )
 
 
 def make(weight, head="auxiliary"):

@@ -226,13 +226,10 @@ def test_what_is_logged():
   new = infogan.Recognition(5).init(jax.random.key(0), seen)
   q = jax.tree.map(jnp.zeros_like, new["params"])
   q["Dense_1"]["bias"] = wrong[0]
-  head = nn.Dense(1)
-  judge = functools.partial(
-    head.apply, head.init(jax.random.key(0), seen), seen
-  )
+  on_fake = Judged(jnp.zeros(2), seen)
+  on_real = Judged(jnp.zeros(2), 3 * seen)
   q_of = {"recognition": q}
-  logits, found = infogan.recognise(SIZES, 0.5, judge, q_of, z, None)
-  np.testing.assert_array_equal(logits, judge())
+  found = make(weight=0.5).more_terms(q_of, on_real, on_fake, z, None)
   np.testing.assert_allclose(found["category_accuracy"][0], 0.5)
   mean = np.square([0.5, 1, -1, 0]).mean()
   np.testing.assert_allclose(found["code_error"][0], mean, rtol=1e-6)
@@ -244,7 +241,8 @@ def test_what_is_logged():
     "code_error": 0.0,
   }
   q["Dense_1"] = jax.tree.map(lambda x: x[..., :3], q["Dense_1"])
-  _, only = infogan.recognise((6, 3, 0), 0.5, judge, q_of, z, None)
+  without = make(weight=0.5, num_codes=0)
+  only = without.more_terms(q_of, on_real, on_fake, z, None)
   assert only.keys() == {"category_loss", "category_accuracy"}
 
 

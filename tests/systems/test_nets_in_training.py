@@ -8,7 +8,7 @@ import numpy as np
 
 from ganjax import data, nets
 from ganjax.objectives import losses, optimizers, penalties
-from ganjax.systems import adversarial, gan
+from ganjax.systems.gan import GAN
 
 SHAPE = (8, 8, 1)
 IMAGES = np.random.RandomState(0).uniform(-1, 1, (16, *SHAPE))
@@ -19,19 +19,16 @@ def test_packs_train():
   """Two steps: a relativistic loss, a penalty on each image's gradient."""
   shape = (8, 8, 2)
   pack = dict(width=2, pack=4, norm="none")
-  players = [
-    nets.get("dcgan", "generator", shape, width=2),
-    nets.get("dcgan", "discriminator", shape, **pack),
-  ]
   rng = np.random.RandomState(0)
   images = rng.uniform(-1, 1, (2, 8, *shape)).astype(np.float32)
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  system = gan.make(
-    *players,
-    losses.get("non_saturating", relativism="average"),
-    sgd,
-    sgd,
-    dict(gradient_penalty=penalties.get("gradient_penalty")),
+  system = GAN(
+    generator=nets.get("dcgan", "generator", shape, width=2),
+    discriminator=nets.get("dcgan", "discriminator", shape, **pack),
+    loss=losses.get("non_saturating", relativism="average"),
+    g_opt=sgd,
+    d_opt=sgd,
+    penalties={"gradient_penalty": penalties.get("gradient_penalty")},
     z_dim=4,
   )
   state = jax.jit(system.init)(jax.random.key(0), data.Arrays(images[0]))
@@ -63,15 +60,15 @@ def largest(kernel):
 
 
 def make(**named):
-  generator = nets.get("dcgan", "generator", SHAPE, width=2)
+  judge = dict(width=3, norm="spectral")
   sgd = optimizers.get("sgd", learning_rate=0.1)
-  return gan.make(
-    generator,
-    nets.get("dcgan", "discriminator", SHAPE, width=3, norm="spectral"),
-    losses.get("hinge"),
-    sgd,
-    sgd,
-    named,
+  return GAN(
+    generator=nets.get("dcgan", "generator", SHAPE, width=2),
+    discriminator=nets.get("dcgan", "discriminator", SHAPE, **judge),
+    loss=losses.get("hinge"),
+    g_opt=sgd,
+    d_opt=sgd,
+    penalties=named,
     z_dim=4,
   )
 
@@ -86,15 +83,12 @@ def test_one_iteration_for_each_update_of_the_discriminator():
   system = make(r1=penalties.get("r1", gamma=1.0))
   state, key = fresh(system), jax.random.key(1)
   real = data.Arrays(jnp.asarray(IMAGES[:8]))
-  parts = system.init.args[0]  # pyright: ignore
-  d_step = jax.jit(functools.partial(adversarial.d_step, parts))
-  new, _, metrics = d_step(state, real, key)
+  d_step = jax.jit(system.discriminator_step)
+  new, metrics = d_step(state, real, key)
   params = state.discriminator.params
   sigmas = []
   pairs = zip(("Conv_0", "Dense_0"), _by_layer(state), strict=True)
-  for (layer, old), stored in zip(
-    pairs, _by_layer(state.replace(discriminator=new)), strict=True
-  ):
+  for (layer, old), stored in zip(pairs, _by_layer(new), strict=True):
     kernel = params[layer]["kernel"]
     u, v, sigma = iterate(kernel, np.asarray(old["u"]))
     np.testing.assert_allclose(stored["u"], u, rtol=1e-5, atol=1e-6)
@@ -105,7 +99,7 @@ def test_one_iteration_for_each_update_of_the_discriminator():
   # The generator's update leaves D's vectors as they are.
   train_step = jax.jit(system.train_step)
   after, metrics = train_step(state, jax.tree.map(lambda x: x[None], real), key)
-  same, _, _ = d_step(state, real, jax.random.fold_in(key, 0))
+  same = d_step(state, real, jax.random.fold_in(key, 0))[0].discriminator
   np.testing.assert_allclose(
     metrics["d_sigma_max"],
     max(x["sigma"] for x in same.stats["spectral"].values()),

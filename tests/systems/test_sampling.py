@@ -91,7 +91,7 @@ def sampler(**options):
 def draw_z(seed, chunk):
   """Returns the z `[64, 2]` of a chunk."""
   key = jax.random.fold_in(jax.random.key(seed), chunk)
-  keys = parallel.example_keys(key, CHUNK, None)
+  keys = parallel.example_keys(key, CHUNK)
   return np.asarray(jax.vmap(lambda key: latents.normal(key, 2))(keys))
 
 

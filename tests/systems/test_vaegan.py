@@ -341,7 +341,7 @@ class Blind(nn.Module):
 def test_mistakes_are_named():
   system = make(Blind(), linear=True)
   points = data.Arrays(jnp.asarray(X)[None])
-  with pytest.raises(errors.UserError, match="no features"):
+  with pytest.raises(errors.UserError, match="returns its features"):
     system.train_step(start(system, X), points, jax.random.key(0))
   config = configs.load("digits_vaegan:smoke")
   for section, changes, text in (

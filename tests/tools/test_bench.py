@@ -11,9 +11,9 @@ from verbs import Verb
 
 from ganjax import main as train_main
 from ganjax.nets import conv
-from ganjax.runs import configs, monitor
+from ganjax.runs import configs
 from ganjax.tools.bench import command, loop, measure, page, trace
-from ganjax.training import program
+from ganjax.training import program, recorder
 
 bench = Verb("bench")
 
@@ -121,7 +121,9 @@ def stub(monkeypatch, lazy, call, per_call=1):
   config = configs.resolve(configs.load("digits_mlp:smoke"))
   arrays = measure.load_arrays(config)
   system = configs.build(config, (8, 8, 1), 10)
-  system = system._replace(batches_per_step=2, lazy=lazy)
+  kind = type(system)
+  monkeypatch.setattr(kind, "batches_per_step", 2)
+  monkeypatch.setattr(kind, "lazy", lazy)
   built = system, None, call, per_call
   monkeypatch.setattr(measure, "build_step", lambda *_: built)
   return config, arrays
@@ -398,7 +400,7 @@ def test_a_leak_is_seen(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_it_in_one_line(monkeypatch, capsys):
-  monkeypatch.setattr(monitor, "not_finite", lambda row: "D loss is nan")
+  monkeypatch.setattr(recorder, "not_finite", lambda row: "D loss is nan")
   assert bench.main(["--loop=toy_ring:smoke", "--steps=40", *LOOP]) == 2
   error = capsys.readouterr().err
   assert error == "error: nothing is measured: step 1: D loss is nan\n"

@@ -285,7 +285,9 @@ def test_every_family_of_losses_has_a_case():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in systems.names() if n != "gan"])
+@pytest.mark.parametrize(
+  "name", [n for n in systems.SYSTEMS.names() if n != "gan"]
+)
 def test_every_system_goes_on_from_every_step(tmp_path, name):
   spec = dict(experiment=f"digits_{name}", num_steps=3, batch_size=24)
   found = configs.load(f"digits_{name}:smoke")

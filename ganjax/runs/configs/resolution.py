@@ -43,7 +43,7 @@ def resolve(config: Config, renamed: Mapping[str, str] | None = None) -> Config:
   if "system" in given:
     path = "config.system"
     spec = with_name(path, given["system"], renamed.get("system"))
-    system = finder.find(path, spec["name"], found["system"])
+    system = finder.find(f"{path}.name", spec["name"], found["system"])
     parts = sections.of_system(system)
     # Its other arguments are keys of its own section.
     others = frozenset({*parts, *sections.GENERAL})
