@@ -144,6 +144,7 @@ def loaded(outside, tmp_path_factory):
   return dict(zip([place.name for place in places], lines, strict=True))
 
 
+@pytest.mark.slow
 def test_every_block_runs_and_every_run_loads_elsewhere(loaded):
   names = set(re.findall(r'(?:workdir |")runs/(\w+)', PAGE.read_text()))
   assert loaded.keys() == names and len(names) > 10
@@ -152,6 +153,7 @@ def test_every_block_runs_and_every_run_loads_elsewhere(loaded):
       assert line.startswith("loaded 2 ("), (name, line)
 
 
+@pytest.mark.slow
 def test_what_a_script_has_registered_is_named(loaded):
   assert loaded["python"] == (
     "refused config.loss.name: the run used loss 'linear', registered in a "
@@ -159,6 +161,7 @@ def test_what_a_script_has_registered_is_named(loaded):
   )
 
 
+@pytest.mark.slow
 def test_what_must_be_imported_is_recorded_by_absolute_paths(outside, loaded):
   for name, files in {
     "name": ["my_losses.py"],

@@ -8,6 +8,7 @@ import threading
 import jax
 import numpy as np
 import pytest
+from trees import assert_same_run
 
 import ganjax
 from ganjax import errors, main
@@ -38,11 +39,6 @@ def run(folder, around_step=None, **changes):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
   return run(tmp_path_factory.mktemp("unbroken"))
-
-
-def assert_same(a, b):
-  assert a.step == b.step
-  jax.tree.map(np.testing.assert_array_equal, a.state, b.state)
 
 
 def spoiled(is_bad):
@@ -101,7 +97,7 @@ def test_a_rollback_goes_on_with_other_randomness(unbroken, tmp_path, capsys):
   # A resumed run knows of it: in one piece or in two it is the same.
   other = tmp_path / "other"
   run(other, bad, on_nan="rollback", num_steps=8)
-  assert_same(run(other, bad, on_nan="rollback"), found)
+  assert_same_run(run(other, bad, on_nan="rollback"), found)
 
 
 def test_what_fails_again_and_again_ends_the_run(tmp_path):
@@ -145,7 +141,7 @@ def test_a_signal_stops_after_the_step_and_loses_nothing(
   assert signal.getsignal(number) == before
   assert ganjax.load(tmp_path).step == 6
   resumed = run(tmp_path)
-  assert_same(resumed, unbroken)
+  assert_same_run(resumed, unbroken)
   drop = "images_per_sec"
   rows = [
     [{k: v for k, v in row.items() if k != drop} for row in x.history()]
@@ -253,7 +249,7 @@ def test_a_failed_save_is_tried_again_if_allowed(
   fail_once(monkeypatch)
   found = run(tmp_path, checkpoint=dict(every=4, keep=2, retries=1))
   assert "trying again" in capsys.readouterr().out
-  assert_same(found, unbroken)
+  assert_same_run(found, unbroken)
   fail_once(monkeypatch, times=2)
   with pytest.raises(errors.SaveError):
     run(tmp_path / "b", checkpoint=dict(every=4, keep=2, retries=1))
@@ -267,6 +263,6 @@ def test_a_damaged_checkpoint_costs_an_interval(unbroken, tmp_path, capsys):
   path.write_bytes(content)
   resumed = run(tmp_path)
   assert "it is now 8.damaged" in capsys.readouterr().err
-  assert_same(resumed, unbroken)
+  assert_same_run(resumed, unbroken)
   steps = [row["step"] for row in resumed.history()]
   assert steps == sorted(set(steps))

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from trees import assert_same_run
 
 from ganjax import data, errors
 from ganjax.data import folder, sources
@@ -32,29 +33,24 @@ def run(found, folder):
   return train.train(found, folder, ONE, report=False)
 
 
-def assert_same(a, b):
-  assert a.step == b.step
-  jax.tree.map(np.testing.assert_array_equal, a.state, b.state)
-
-
 @pytest.fixture(scope="module")
 def resident(tmp_path_factory):
   return run(config("never"), tmp_path_factory.mktemp("resident"))
 
 
 def test_a_streamed_run_is_the_resident_one(resident, tmp_path, capsys):
-  assert_same(run(config("always"), tmp_path), resident)
+  assert_same_run(run(config("always"), tmp_path), resident)
   assert "streamed" in capsys.readouterr().out
 
 
 def test_a_streamed_run_resumes_in_its_stream(resident, tmp_path):
   run(config("always", num_steps=3), tmp_path)
-  assert_same(run(config("always"), tmp_path), resident)
+  assert_same_run(run(config("always"), tmp_path), resident)
 
 
 def test_a_resident_run_may_go_on_streamed(resident, tmp_path):
   run(config("never", num_steps=3), tmp_path)
-  assert_same(run(config("always"), tmp_path), resident)
+  assert_same_run(run(config("always"), tmp_path), resident)
 
 
 def test_devices_share_a_streamed_batch():
@@ -81,7 +77,7 @@ def test_updates_apart_stream_too(tmp_path):
     run(config(mode, **several), tmp_path / mode)
     for mode in ("never", "always")
   ]
-  assert_same(*runs)
+  assert_same_run(*runs)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +100,7 @@ def of_folder(mode, path, **changes):
 def test_files_are_decoded_when_they_are_wanted(pictures, tmp_path):
   prepared = run(of_folder("never", pictures), tmp_path / "a")
   decoded = run(of_folder("files", pictures), tmp_path / "b")
-  assert_same(decoded, prepared)
+  assert_same_run(decoded, prepared)
 
 
 def test_without_files_there_is_nothing_to_decode(pictures):

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import assert_same_run
 
 import ganjax
 from ganjax import data, errors, main
@@ -82,8 +83,7 @@ def rows(found):
 
 
 def assert_same(found, whole):
-  assert found.step == whole.step
-  jax.tree.map(np.testing.assert_array_equal, found.state, whole.state)
+  assert_same_run(found, whole)
   assert rows(found) == rows(whole)
   assert files(found.workdir) == files(whole.workdir)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import assert_same_run
 
 from ganjax import systems
 from ganjax.objectives import losses, optimizers
@@ -232,12 +233,7 @@ def samples(run):
 
 
 def assert_same(run, whole):
-  assert run.step == whole.step
-  a, b = map(jax.tree_util.tree_leaves_with_path, (run.state, whole.state))
-  for (path, x), (other, y) in zip(a, b, strict=True):
-    assert path == other and x.dtype == y.dtype and x.shape == y.shape
-    name = jax.tree_util.keystr(path)
-    np.testing.assert_array_equal(x, y, err_msg=name)
+  assert_same_run(run, whole)
   assert rows(run) == rows(whole)
   assert samples(run) == samples(whole)
 

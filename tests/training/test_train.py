@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from trees import assert_same
 from verbs import Verb
 
 import ganjax
@@ -35,11 +36,6 @@ def unbroken(tmp_path_factory):
   """Six steps without a stop: two epochs' end lies between."""
   workdir = tmp_path_factory.mktemp("unbroken")
   return train(config(num_steps=6, batch_size=480), workdir, ONE)
-
-
-def assert_same(a, b):
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
 
 
 def without_speed(history):
