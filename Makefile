@@ -1,7 +1,7 @@
 PYTHON ?= python3
 # Both ends of what is supported: Colab's TPU image, and the newest release.
 PYTHON_OLD ?= python3.13
-PYTHON_NEW ?= python3.12
+PYTHON_NEW ?= python3.13
 OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 
 .PHONY: test slow soak clusters lint format docs smoke compat clean

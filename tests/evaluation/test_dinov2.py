@@ -1,7 +1,7 @@
 """The network against PyTorch's own transformer, which knows no LayerScale.
 
-`python tests/test_dinov2.py` prints the golden features anew where torch is
-installed; torch 2.13.0 made those that are here.
+`python tests/evaluation/test_dinov2.py` prints the golden features anew where
+torch is installed; torch 2.13.0 made those that are here.
 """
 
 import jax

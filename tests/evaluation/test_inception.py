@@ -1,7 +1,7 @@
 """The network against torch-fidelity's, and the contract of an extractor.
 
-`python tests/test_inception.py` writes the golden features anew where
-torch-fidelity 0.4.0 is installed; torch 2.13.0 made those that are here.
+`python tests/evaluation/test_inception.py` writes the golden features anew
+where torch-fidelity 0.4.0 is installed; torch 2.13.0 made those that are here.
 """
 
 import importlib

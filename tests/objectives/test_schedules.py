@@ -199,6 +199,7 @@ def test_a_step_equals_that_of_constants():
   )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_them(tmp_path):
   numbers = dict(ema=SCHEDULED["ema"])
   numbers["penalties"] = dict(r1=SCHEDULED["penalties"]["r1"])

@@ -70,7 +70,7 @@ def shape_of(leaf):
 
 
 # The parts of all are traced above; to compile and run the others takes long.
-FAST = "digits_dcgan digits_mlp toy_ring".split()
+FAST = ("digits_dcgan",)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ OF_PROCESSES = ("--coordinator", "--num_processes", "--process_id")
 # What no user types; the machine starts it.
 INTERNAL = ("ganjax.tools.sweep.cell",)
 # Its commands are about files that the page itself has: its test runs them.
-RUN_ELSEWHERE = ("docs/extending.md",)
+RUN_ELSEWHERE = ("docs/extending.md", "docs/cyclegan/README.md")
 
 
 def pages():

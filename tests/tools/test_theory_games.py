@@ -111,6 +111,7 @@ def test_generator_and_density_agree():
   np.testing.assert_allclose(g.density(x)[1000:-1000], 1 / slope, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_figure_1_ends_at_one_half():
   stages = gan_1d.figure_1(jax.random.key(1), 4000, 300, 20)
   partly, inner, moved, end = stages

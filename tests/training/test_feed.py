@@ -71,6 +71,7 @@ def test_devices_share_a_streamed_batch():
     np.testing.assert_array_equal(one.batch(0, 5).images, whole)
 
 
+@pytest.mark.slow
 def test_updates_apart_stream_too(tmp_path):
   several = dict(d_steps_per_g_step=2, num_steps=3)
   runs = [

@@ -299,6 +299,7 @@ def train_on(folder, count, num_steps):
   return train.train(found, folder, jax.devices()[:count], report=False)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_fewer_devices(tmp_path):
   """Noise, dropout and means belong to the global batch, not to a device."""
   whole = train_on(tmp_path / "one", 1, 6)

@@ -77,12 +77,14 @@ def test_members_are_their_single_runs(singles, tmp_path, mapping):
   assert any(different)
 
 
+@pytest.mark.slow
 def test_devices_share_a_populations_batches(singles, tmp_path):
   found = together(config(3, "vmap"), tmp_path, jax.devices()[:2])
   for one, member in zip(singles, found.values(), strict=True):
     assert_same(one, member, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_members_stream(singles, tmp_path):
   streamed = config(3, "vmap", stream=dict(mode="always", workers=0))
   for one, member in zip(
@@ -106,7 +108,9 @@ def test_members_use_all_cores(tmp_path, monkeypatch):
   assert [run.step for run in found.values()] == [2, 2]
 
 
-@pytest.mark.parametrize("mapping", ["vmap", "loop"])
+@pytest.mark.parametrize(
+  "mapping", [pytest.param("vmap", marks=pytest.mark.slow), "loop"]
+)
 def test_a_member_that_is_behind_catches_up(tmp_path, mapping):
   whole = together(config(2, mapping), tmp_path / "whole")
   together(config(2, mapping, num_steps=4), tmp_path / "a")

@@ -203,6 +203,7 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
 
 
 @pytest.mark.usefixtures("without_figures")
+@pytest.mark.slow
 def test_several_devices_train_too(tmp_path):
   trained = train(config(num_steps=2), tmp_path, jax.devices()[:2])
   assert trained.history()[-1]["step"] == 2
@@ -231,6 +232,7 @@ def test_images_without_labels_train_without_scores(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("without_figures")
+@pytest.mark.slow
 def test_a_generator_starts_from_another_runs(tmp_path):
   """2014's second stage: new layers in front of a trained generator."""
   spec = configs.load("digits_mlp:smoke")
