@@ -361,8 +361,6 @@ def test_what_cannot_leave_a_process_is_told_in_words(monkeypatch):
 SCRIPT = """
 import multiprocessing
 import signal
-# Where tests run in the background Ctrl-C may be ignored from the start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from ganjax import data
 from ganjax.data import sources, streaming
