@@ -28,6 +28,10 @@ _PUBLIC = {
 }
 
 
+def __dir__() -> list[str]:
+  return sorted(["__version__", *_PUBLIC])
+
+
 def __getattr__(name: str) -> Any:
   if name not in _PUBLIC:
     raise AttributeError(f"module 'ganjax' has no attribute {name!r}")

@@ -64,8 +64,40 @@ class Registry(dict[str, Any]):
     """
     if thing is None:
       return lambda thing: self.register(thing, name=name)
-    self[name or getattr(thing, "__name__")] = thing  # noqa: B009
+    name = name or getattr(thing, "__name__")  # noqa: B009
+    self.check_free(name, thing, self.get(name))
+    self[name] = thing
     return thing
+
+  def check_free(self, name: str, thing: Any, before: Any) -> None:
+    """Raises a `UserError` if a name belongs to somebody else's thing.
+
+    Else a config would mean one thing before an import and another after it.
+    What the same file, or a notebook, registers again takes the place of what
+    it has registered before.
+
+    Args:
+      name: under which `thing` is to be registered.
+      thing: what is to be registered.
+      before: what has the name now, or None.
+    """
+    new = source(thing)
+    if new == "":
+      return
+    if before is None:
+      old = "" if name in self._files() else new
+    else:
+      old = source(before)
+    if old == "":
+      raise errors.UserError(
+        f"{self.kind} {name!r} is one of ganjax's own: register yours by "
+        "another name"
+      )
+    if old != new and NOWHERE not in (old, new):
+      raise errors.UserError(
+        f"{self.kind} {name!r} of {new} is registered by {old} already: use "
+        f"another name, or name both by where they are ({new}:...)"
+      )
 
   def names(self) -> list[str]:
     """Returns every name, also of files that were not imported yet."""
@@ -152,10 +184,23 @@ def import_module(name: str) -> ModuleType:
 
 
 def _import_file(path: pathlib.Path) -> ModuleType:
-  """Imports a Python file by its path, as a module of its own."""
+  """Imports a Python file by its path, as a module of its own.
+
+  A file within a package is imported as that package's module, so that its
+  relative imports work.
+  """
   if not path.is_file():
     raise errors.UserError(f"there is no file {path} to import")
   path = path.resolve()
+  parts = [path.stem]
+  folder = path.parent
+  while (folder / "__init__.py").is_file():
+    parts.insert(0, folder.name)
+    folder = folder.parent
+  if len(parts) > 1:
+    if str(folder) not in sys.path:
+      sys.path.append(str(folder))
+    return importlib.import_module(".".join(parts))
   digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
   name = f"ganjax_user_{path.stem}_{digest}"
   if name in sys.modules:
@@ -166,15 +211,27 @@ def _import_file(path: pathlib.Path) -> ModuleType:
   module = importlib.util.module_from_spec(spec)
   # Before it runs: dataclasses and pickles look their module up there.
   sys.modules[name] = module
-  folder = str(path.parent)
-  if folder not in sys.path:  # For what stands beside the file.
-    sys.path.append(folder)
+  if str(folder) not in sys.path:  # For what stands beside the file.
+    sys.path.append(str(folder))
   try:
     spec.loader.exec_module(module)
   except BaseException:
     del sys.modules[name]
     raise
   return module
+
+
+def source(thing: Any) -> str:
+  """Returns the file that a thing comes from.
+
+  "" is for what belongs to ganjax or optax, `NOWHERE` for what was made in a
+  notebook or in the script that runs.
+  """
+  found = origin(thing)
+  if found in ("", NOWHERE):
+    return found
+  file = getattr(sys.modules.get(thing.__module__), "__file__", found)
+  return str(pathlib.Path(file).resolve())
 
 
 def origin(thing: Any) -> str:

@@ -74,16 +74,18 @@ def register(name: str, role: str) -> Callable[[M], M]:
   """Returns a decorator that registers a class as the net `name` in a role.
 
   Args:
-    name: by which configs call it. What had that name in that role before is
-      no longer found, also if it is one of ganjax's own.
+    name: by which configs call it; none of ganjax's own.
     role: "generator" or "decoder", "discriminator", "encoder".
 
   Raises:
-    UserError: there is no such role.
+    UserError: there is no such role, or the name is taken.
   """
   role = _check_role(role)
 
   def decorate(maker: M) -> M:
+    before = NETS[name].get(role)
+    if before is not None:  # A net of ganjax's may get another role.
+      NETS.check_free(name, maker, before)
     NETS[name] = {**NETS[name], role: maker}
     return maker
 

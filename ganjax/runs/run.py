@@ -20,7 +20,7 @@ from ganjax.runs.sampler import Sampler
 from ganjax.systems import System
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
   """A trained system; needs no dataset and no network.
 
@@ -100,6 +100,11 @@ class Run:
       UserError: labels that do not fit, or what the ability refuses.
     """
     return self.sampler.apply(self.state, ability, images, labels, **how)
+
+  def __repr__(self) -> str:
+    """Returns one line; the config and the state would be pages."""
+    system = self.config.system.name
+    return f"Run({str(self.workdir)!r}, step={self.step}, system={system!r})"
 
   def __getattr__(self, name: str) -> Callable[..., Any]:
     """Returns an ability of the system as a method.
@@ -244,7 +249,7 @@ def check_version(workdir: pathlib.Path) -> None:
   raise errors.UserError(
     f"{workdir} was written by {writer}, whose checkpoints this version "
     f"({ganjax.__version__}) does not read: install {writer} to sample from "
-    "it, or train it again"
+    "it, or train it again in another --workdir"
   )
 
 

@@ -266,7 +266,12 @@ class GAN(AdversarialSystem):
   # What the steps are made of. ------------------------------------------------
 
   def at(self, step: Any) -> "GAN":
-    """Returns the system whose numbers of schedules are those of a step."""
+    """Returns the system whose numbers are those of a step.
+
+    The numbers of penalties and of the augmentation may follow schedules. Each
+    step begins with this; a subclass with scheduled parts of its own extends
+    it.
+    """
     penalties = {k: p.at(step) if p.at else p for k, p in self.applied.items()}
     augment = self.augment.at(step) if self.augment.at else self.augment
     return dataclasses.replace(self, penalties=penalties, augment=augment)
@@ -349,6 +354,12 @@ class GAN(AdversarialSystem):
       on_fake: what D makes of the fakes.
       z: of the fakes, `[n, z_dim]`.
       labels: of reals and fakes, `[n]`, or None.
+
+    Returns:
+      Name -> (value, weight): a scalar mean over this device's examples, which
+      is logged under that name, and its factor in both losses, 0 for the log
+      alone. Features and class logits are of this device; logits are of the
+      global batch already.
     """
     del d_params, z
     if not self.auxiliary_weight:

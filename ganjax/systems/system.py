@@ -174,14 +174,15 @@ class System(abc.ABC):
       state: of this system.
       batch: `images [batches_per_step, n, ...]`, `labels` alike or None.
       key: the step's randomness is a function of it.
-      skip: what of `lazy` rests in this step. It is chosen in Python, and each
-        choice is a step of its own, since on CPU a convolution inside of
-        `lax.cond` runs fifty times slower.
+      skip: names in `lazy` that are left out of this step, as `System.skip`
+        gives them. They are chosen in Python, and each choice is a step of
+        its own, since on CPU a convolution inside of `lax.cond` runs fifty
+        times slower.
     """
     return compose(self.updates())(state, batch, key, skip)
 
   def skip(self, step: int) -> tuple[str, ...]:
-    """Returns what of `lazy` rests in the step after `step` others."""
+    """Returns the names in `lazy` that are not due after `step` steps."""
     return tuple(name for name, every in self.lazy.items() if step % every)
 
   @functools.cached_property
@@ -197,7 +198,10 @@ class System(abc.ABC):
 
   @property
   def lazy(self) -> Mapping[str, int]:
-    """Name -> every how many steps it is due, where that is above 1."""
+    """Name of a part, e.g. a penalty -> it is due every so many steps.
+
+    Parts that are due at every step are not in it.
+    """
     return {}
 
   @property

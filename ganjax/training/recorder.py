@@ -254,7 +254,10 @@ class Recorder:
     values = self._scores(due.evals, state)
     # One of them would hide the other.
     if twice := row.keys() & values.keys():
-      raise ValueError(f"a step and a metric both log {sorted(twice)}")
+      raise errors.UserError(
+        f"a step and a metric of config.evals both log {sorted(twice)}: give "
+        "the metric's values other names"
+      )
     if row or values:
       self._log.write(done, {**row, **values})
     if due.checkpoint:

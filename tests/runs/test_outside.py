@@ -16,7 +16,7 @@ import sys
 import ml_collections
 import pytest
 
-from ganjax import errors
+from ganjax import errors, registry
 from ganjax.objectives import losses
 from ganjax.runs import configs, scoring
 
@@ -270,6 +270,56 @@ def test_mistakes_inside_of_a_file_of_ones_own_are_named(own_loss):
   spec = dict(name=f"{own_loss}:only_here", scal=2.0)
   with pytest.raises(errors.UserError, match="did you mean 'scale'"):
     configs.resolve(config(loss=spec))
+
+
+def test_one_name_is_one_thing(tmp_path):
+  """Neither ganjax's own nor another file's is replaced without a word."""
+  text = "from ganjax.objectives import losses\n@losses.LOSSES.register\n"
+  own = tmp_path / "own.py"
+  own.write_text(text + "def hinge():\n  return 1\n")
+  with pytest.raises(errors.UserError, match="'hinge' is one of ganjax's own"):
+    registry.import_module(str(own))
+  first, second = tmp_path / "first.py", tmp_path / "second.py"
+  for path in (first, second):
+    path.write_text(text + "def twice():\n  return 1\n")
+  try:
+    registry.import_module(str(first))
+    found = losses.LOSSES["twice"]
+    losses.LOSSES.register(found)  # The same file may do so again.
+    with pytest.raises(errors.UserError, match="by .*first.py already"):
+      registry.import_module(str(second))
+    assert losses.LOSSES["twice"] is found
+  finally:
+    losses.LOSSES.pop("twice", None)
+
+
+def test_a_part_of_a_package_is_found_from_another_folder(tmp_path):
+  """By the path of its file, with its relative imports."""
+  package = tmp_path / "here" / "my_package"
+  package.mkdir(parents=True)
+  (package / "__init__.py").write_text("")
+  (package / "numbers.py").write_text("FACTOR = 2.0\n")
+  (package / "parts.py").write_text(
+    "from ganjax.objectives import losses\n"
+    "from .numbers import FACTOR\n"
+    "def own(scale: float = FACTOR):\n"
+    "  return losses.LOSSES['hinge']()\n"
+  )
+  (tmp_path / "there").mkdir()
+  script = (
+    "import sys\n"
+    "from ganjax.runs import configs\n"
+    "config = configs.load('toy_ring:smoke')\n"
+    "config.loss = dict(name='my_package.parts:own')\n"
+    "config.imports = tuple(sys.argv[1:])\n"
+    "found = configs.resolve(config)\n"
+    "print(found.loss.scale, *found.imports)\n"
+  )
+  wanted = f"2.0 {package / 'parts.py'}"
+  here = run_python(tmp_path / "here", "-c", script)
+  assert here.stdout.strip() == wanted, here.stderr
+  there = run_python(tmp_path / "there", "-c", script, wanted.split()[1])
+  assert there.stdout.strip() == wanted, there.stderr
 
 
 # --- Experiment files -------------------------------------------------------

@@ -73,7 +73,7 @@ def refusal(workdir, version):
   return (
     f"{workdir} was written by ganjax {version}, whose checkpoints this "
     f"version (0.2.0) does not read: install ganjax {version} to sample from "
-    "it, or train it again"
+    "it, or train it again in another --workdir"
   )
 
 

@@ -127,8 +127,8 @@ def _check_module(where: str, name: str) -> None:
 def _lasting(module: str) -> str:
   """Returns how a module can be named in another process, in any folder.
 
-  A module that is one file, beside a script or a config, is found by its name
-  in that folder alone. Its path is good everywhere.
+  A module that is not installed is found by its name from one folder alone.
+  The path of its file is good everywhere, also if it belongs to a package.
 
   Args:
     module: what `registry.origin` says.
@@ -136,7 +136,7 @@ def _lasting(module: str) -> str:
   if module == registry.NOWHERE:
     return module
   file = _file_of(sys.modules.get(module))
-  if "." in module or file is None or file.name == "__init__.py":
+  if file is None or file.name == "__init__.py":
     return module
   if {"site-packages", "dist-packages"} & set(file.parts):
     return module  # It is installed.

@@ -46,7 +46,7 @@ def usage() -> str:
       continue
     with open(os.path.join(folder, name), encoding="utf-8") as file:
       docstring = ast.get_docstring(ast.parse(file.read())) or ""
-    lines.append(f"  {name[:-3]:14} {docstring.splitlines()[0]}")
+    lines.append(f"  {name[:-3]:22} {docstring.splitlines()[0]}")
   return USAGE.format(default=DEFAULT, experiments="\n".join(lines))
 
 

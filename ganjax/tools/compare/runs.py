@@ -15,7 +15,7 @@ from ganjax.runs import run as one_run
 
 # Keys of the config that may differ within a setting: the seed, and what a
 # resumed run may change. A longer run is another result, though.
-NOT_COMPARED = (configs.RESUMABLE_KEYS - {"num_steps"}) | {"seed"}
+NOT_COMPARED = (configs.RESUMABLE_KEYS - {"num_steps", "imports"}) | {"seed"}
 # Who was scored, as `evaluation.json` calls them. Other names that stand there
 # are of samples that somebody scored by hand.
 LAST = "last"
