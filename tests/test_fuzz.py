@@ -175,7 +175,8 @@ def test_values_that_once_were_not_refused(name, path, value, message):
   "flag, message",
   [
     ("--nodebug=1", "does not take an argument"),
-    ("--workdir=a\0b", "--workdir is no path: embedded null byte"),
+    # The rest of the line is Python's own, which newer ones word otherwise.
+    ("--workdir=a\0b", "embedded null"),
     ("--workdir=" + 5000 * "a", "--workdir is no path: File name too long"),
     ("--config=" + 5000 * "a", "--config is no path: File name too long"),
   ],

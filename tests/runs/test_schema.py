@@ -1,6 +1,7 @@
 """Signatures as schemas: what annotations and defaults say of a value."""
 
 import dataclasses
+import inspect
 import re
 from typing import Annotated
 
@@ -139,6 +140,8 @@ def test_every_key_of_a_config_is_explained():
     keys.Samples,
     keys.Checkpoint,
   ):
-    told = re.findall(r"^    (\w+): ", kind.__doc__ or "", re.MULTILINE)
+    # Newer Pythons take the indentation out of docstrings themselves.
+    text = inspect.cleandoc(kind.__doc__ or "")
+    told = re.findall(r"^  (\w+): ", text, re.MULTILINE)
     assert told == [field.name for field in dataclasses.fields(kind)]
   assert keys.RESUMABLE_KEYS <= {*keys.DEFAULTS, "evals", "extractor"}
