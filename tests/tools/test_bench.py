@@ -395,8 +395,10 @@ def test_a_leak_is_seen(monkeypatch):
   config = train_main.parse(["bench", "--config=toy_ring:smoke", *LOOP])[0]
   memory = loop.run(config, 40)["memory"]
   grown = memory["last"]["live_arrays"] - memory["first"]["live_arrays"]
-  # Those of every other step are read, and then hold another one each.
-  assert len(kept) == 41 and grown == (18 + 9) * len(kept[0]) > 200
+  # 18 steps lie between the two looks. What was read, every other step's,
+  # holds another array each, up to jax 0.10; newer ones hold none.
+  assert len(kept) == 41
+  assert grown in (18 * len(kept[0]), (18 + 9) * len(kept[0])) and grown > 200
 
 
 def test_a_loss_that_is_not_finite_ends_it_in_one_line(monkeypatch, capsys):
