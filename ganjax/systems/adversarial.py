@@ -121,12 +121,8 @@ class AdversarialSystem(LatentSystem):
   ) -> tuple[jax.Array, dict[str, Any]]:
     """Returns G's images of z and its stats; see `LatentSystem.render`."""
     del state
-    net = nets["generator"]
-    if key is None:
-      images = self.evaluate("generator", net, z, labels)
-      return images, {"generator": net.stats}
-    images, stats = self.forward(
-      "generator", net, z, labels, key=key, dtype=jnp.float32
+    images, stats = self.pass_through(
+      "generator", nets["generator"], z, labels, key=key, iterate=False
     )
     return images, {"generator": stats}
 

@@ -223,37 +223,13 @@ class Autoencoder(LatentSystem):
     """Returns the images of standardised codes; see `LatentSystem.render`."""
     mean, deviation = _gaussian(state, z)
     codes = mean + deviation * z
-    net = nets["decoder"]
-    if key is None:
-      output = self.evaluate("decoder", net, codes, labels)
-      stats = net.stats
-    else:
-      output, stats = self.forward(
-        "decoder",
-        net,
-        codes,
-        labels,
-        key=key,
-        iterate=True,
-        dtype=jnp.float32,
-      )
+    output, stats = self.pass_through(
+      "decoder", nets["decoder"], codes, labels, key=key
+    )
     return self.to_images(state, output), {"decoder": stats}
 
-  def settle(
-    self,
-    state: State,
-    key: jax.Array,
-    n: int,
-    labels: Any,
-    ema: bool,
-    truncation: Any,
-    weight: Any,
-  ) -> State:
-    """Returns the state as it is.
-
-    Running statistics are those of real codes, as in `reconstruct`.
-    """
-    return System.settle(self, state, key, n, labels, ema, truncation, weight)
+  # Running statistics stay those of real codes, as in `reconstruct`.
+  settle = System.settle
 
   @ability
   def encode(

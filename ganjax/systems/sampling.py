@@ -58,6 +58,29 @@ class LatentSystem(System):
         evaluation mode, by running statistics, if None.
     """
 
+  def pass_through(
+    self,
+    name: str,
+    net: Net,
+    *inputs: Any,
+    key: jax.Array | None,
+    iterate: bool = True,
+  ) -> tuple[Any, Any]:
+    """Applies a network for samples; returns its output and its stats.
+
+    Args:
+      name: of the network.
+      net: its parameters and statistics.
+      *inputs: of the network.
+      key: as that of `render`.
+      iterate: whether spectral norms refine their vectors in training mode.
+    """
+    if key is None:
+      return self.evaluate(name, net, *inputs), net.stats
+    return self.forward(
+      name, net, *inputs, key=key, iterate=iterate, dtype=jnp.float32
+    )
+
   @property
   def num_classes(self) -> int:
     """Classes of the labels that `sample` is given, 0 for none."""
@@ -102,17 +125,7 @@ class LatentSystem(System):
     truncation: Any = None,
     batch: bool = False,
   ) -> jax.Array:
-    """Draws images `[n, ...]` as networks see them.
-
-    Args:
-      state: of the system.
-      key: the samples are a function of it.
-      n: how many.
-      labels: int32 `[n]`, or None.
-      ema: from the averaged networks where there are some.
-      truncation: the largest component of z, or None.
-      batch: whether in training mode, by the statistics of these n.
-    """
+    """Draws images `[n, ...]` of n latents; see `System.sample`."""
     z = self.latents(key, n, truncation)
     nets = self.drawn_nets(state, ema)
     return self.render(state, nets, z, labels, key if batch else None)[0]

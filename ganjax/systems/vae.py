@@ -167,14 +167,9 @@ class VariationalSystem(LatentSystem):
     prior.
     """
     del state
-    net = nets["decoder"]
-    if key is None:
-      output = self.evaluate("decoder", net, z, labels)
-      stats = net.stats
-    else:
-      output, stats = self.forward(
-        "decoder", net, z, labels, key=key, iterate=True, dtype=jnp.float32
-      )
+    output, stats = self.pass_through(
+      "decoder", nets["decoder"], z, labels, key=key
+    )
     return self.p_of_x.mean(output), {"decoder": stats}
 
   def posterior(
@@ -284,9 +279,7 @@ class VAE(VariationalSystem):
     weight = self.kl_weight(state.step)
 
     def objective(params):
-      log_prob, mean, log_var, stats = self.pass_through(
-        state, params, real, key
-      )
+      log_prob, mean, log_var, stats = self.pass_batch(state, params, real, key)
       log_prob = log_prob.mean()
       kl = kl_divergence(mean, log_var).mean()
       return weight * kl - log_prob, ((log_prob, kl), mean, stats)
@@ -323,7 +316,7 @@ class VAE(VariationalSystem):
     warm_up: Any = optax.linear_schedule(0.0, self.beta, self.warm_up_steps)
     return warm_up(step)
 
-  def pass_through(
+  def pass_batch(
     self, state: State, params: Mapping[str, Any], real: Any, key: jax.Array
   ) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, Any]]:
     """Passes images through both networks in training mode.
