@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -77,6 +78,20 @@ def test_the_bad_step_is_found_and_kept(tmp_path):
   np.testing.assert_array_equal(kept["key"], key)
   assert json.loads(path.with_suffix(".json").read_text())["d_loss"] == "nan"
   assert ganjax.load(tmp_path).step == 4  # The last that is good.
+
+
+def test_a_rollback_waits_for_the_save_under_way(tmp_path, monkeypatch, capsys):
+  """A checkpoint that is being written when a number is bad counts, too."""
+  write = manifest.write
+
+  def write_late(*args):
+    time.sleep(1.0)
+    return write(*args)
+
+  monkeypatch.setattr(manifest, "write", write_late)
+  bad = spoiled(lambda step, key: step >= 6 and first_try(key))
+  run(tmp_path, bad, on_nan="rollback")
+  assert "going on from step 4 with other randomness" in capsys.readouterr().out
 
 
 def test_a_rollback_goes_on_with_other_randomness(unbroken, tmp_path, capsys):
