@@ -3,9 +3,13 @@
 A step is written for one device. What it must say to the others goes through
 `mean`, `gather` and `example_keys`, which ask JAX whether the step is mapped
 over devices at all, and do nothing where it is not. `training/program.py` maps
-it.
+it, and says for which platform by `traced_for`: it may be another than that of
+the process, as when a program for a TPU is compiled where there is none.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +18,24 @@ from jax import lax
 
 AXIS = "devices"
 MEMBERS = "members"  # Of a population, see `population`.
+
+# Members of a population are traced by several threads at once.
+_platform = contextvars.ContextVar("platform", default="")
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+  """What is traced inside will run on a platform: "cpu", "gpu" or "tpu"."""
+  token = _platform.set(platform)
+  try:
+    yield
+  finally:
+    _platform.reset(token)
+
+
+def platform() -> str:
+  """Returns where the code that is traced now will run."""
+  return _platform.get() or jax.default_backend()
 
 
 def axis_is_bound(axis_name: str = AXIS) -> bool:

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ganjax import parallel
 from ganjax.nets import patches
 from ganjax.nets.patches import Shape
 
@@ -167,7 +168,7 @@ class Forms(NamedTuple):
 
 def _family(shape: Shape) -> Forms:
   """Returns the three forms for the platform that is being traced for."""
-  return _forms_of(shape, _form == "fast" and jax.default_backend() == "cpu")
+  return _forms_of(shape, _form == "fast" and parallel.platform() == "cpu")
 
 
 @functools.cache

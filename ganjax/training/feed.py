@@ -188,10 +188,14 @@ class Feed:
 
     return choose
 
+  def at_rest(self, arrays: data.Arrays) -> data.Arrays:
+    """Returns the training set, or its shapes, as it lies on a device."""
+    return arrays
+
   @functools.cached_property
   def _on_devices(self) -> data.Arrays:
     """The training set on every device, copied once for all runs."""
-    return program.replicate(self.arrays, self.devices)
+    return program.replicate(self.at_rest(self.arrays), self.devices)
 
 
 def places(

@@ -41,17 +41,13 @@ def make_step(
   devices: Sequence[processes.Device],
   streams: bool = False,
   members: bool = False,
-) -> StepFunction:
+) -> "Step":
   """Returns `(state, arrays, indices, key, step) -> (state, metrics)`.
 
   `indices`, `[num_devices, num_steps, batches_per_step, n]`, choose the batches
   of the steps after the first `step` ones from `arrays`. With `streams`,
   `indices` is the batches themselves, and `arrays` is None. With `members`,
   `indices` has a population axis at position 2.
-
-  Several steps compile to one `lax.scan`. A single step is one program, except
-  on a CPU where D is updated k times: there each distinct update is compiled
-  once and called k times, since XLA is slow on the unrolled graph.
 
   Args:
     system: whose step it is.
@@ -61,49 +57,83 @@ def make_step(
     members: whether the state, the key and the metrics have a population axis
       in front, too.
   """
-  any_step = _any_step(system)
-  updates = system.updates()
-  distinct = {update.function for update in updates}
-  repeats = len(distinct) < len(updates)
-  apart = repeats and devices[0].platform == "cpu"
+  return Step(system, prepare, devices, streams, members)
 
-  @functools.cache
-  def compiled(function, skip, several=False):
-    return map_step(
-      functools.partial(function, skip=skip) if skip else function,
-      prepare,
-      devices,
-      several=several,
+
+class Step:
+  """A training step, and the programs that make it; see `make_step`.
+
+  Several steps compile to one `lax.scan`. A single step is one program, except
+  on a CPU where D is updated k times: there each distinct update is compiled
+  once and called k times, since XLA is slow on the unrolled graph.
+  """
+
+  def __init__(
+    self,
+    system: System,
+    prepare: Prepare,
+    devices: Sequence[processes.Device],
+    streams: bool,
+    members: bool,
+  ):
+    """Takes the arguments of `make_step`; nothing is compiled yet."""
+    self._system = system
+    self._map = functools.partial(
+      map_step,
+      prepare=prepare,
+      devices=devices,
       streams=streams,
       members=members,
     )
+    self._streams = streams
+    self._members = members
+    self._updates = system.updates()
+    distinct = {update.function for update in self._updates}
+    repeats = len(distinct) < len(self._updates)
+    self._apart = repeats and devices[0].platform == "cpu"
+    self._compiled = functools.cache(self._program)
 
-  def update_by_update(state, arrays, indices, key, step):
+  def __call__(self, state, arrays, indices, key, step):
+    """Makes the steps that `indices` choose batches for; see `make_step`."""
+    if not self._streams and indices.shape[1] > 1:
+      return self.several()(state, arrays, indices, key, step)
+    indices = _take(indices, 0, axis=1)
+    skip = self._system.skip(step)
+    if self._apart:
+      return self._update_by_update(state, arrays, indices, key, step, skip)
+    return self.single(skip)(state, arrays, indices, key, step)
+
+  def single(self, skip: tuple[str, ...]) -> Callable[..., Any]:
+    """Returns the program of one step, without the parts in `skip`."""
+    return self._compiled(self._system.train_step, skip)
+
+  def several(self) -> Callable[..., Any]:
+    """Returns the program of several steps in one dispatch."""
+    return self._compiled(self._any_step, (), several=True)
+
+  @functools.cached_property
+  def _any_step(self) -> Callable[..., Any]:
+    return _any_step(self._system)
+
+  def _program(self, function, skip, several=False):
+    if skip:
+      function = functools.partial(function, skip=skip)
+    return self._map(function, several=several)
+
+  def _update_by_update(self, state, arrays, indices, key, step, skip):
+    """Makes one step, each of its updates by a program of its own."""
     fold_in = jax.random.fold_in
-    if members:
+    if self._members:
       fold_in = jax.vmap(fold_in, (0, None))
     key = fold_in(key, step)
-    skip = system.skip(step)
     metrics = {}
-    for i, update in enumerate(updates):
-      function = compiled(update.function, skip)
-      chosen = _take(indices, update.batch, axis=2 if members else 1)
+    for i, update in enumerate(self._updates):
+      function = self._compiled(update.function, skip)
+      chosen = _take(indices, update.batch, axis=2 if self._members else 1)
       # The program folds `i` into the key, as the whole step would.
       state, new = function(state, arrays, chosen, key, i)
       metrics.update(new)
     return state, metrics
-
-  def call(state, arrays, indices, key, step):
-    if not streams and indices.shape[1] > 1:
-      function = compiled(any_step, (), several=True)
-      return function(state, arrays, indices, key, step)
-    indices = _take(indices, 0, axis=1)
-    if apart:
-      return update_by_update(state, arrays, indices, key, step)
-    function = compiled(system.train_step, system.skip(step))
-    return function(state, arrays, indices, key, step)
-
-  return call
 
 
 def _take(tree: Any, place: int, axis: int) -> Any:
@@ -179,8 +209,13 @@ def map_step(
   if members:
     axes = (0, None, 1 if several else 0, 0, None)
     function = jax.vmap(function, axes, axis_name=parallel.MEMBERS)
+
+  def for_devices(*args):
+    with parallel.traced_for(devices[0].platform):
+      return function(*args)
+
   mapped = jax.pmap(
-    function,
+    for_devices,
     axis_name=parallel.AXIS,
     in_axes=(None, None, 0, None, None),
     out_axes=None,  # pyright: ignore[reportArgumentType]

@@ -23,12 +23,20 @@ ROUNDS = 2
 PATIENCE = 5  # Seconds before a line says how far it is,
 PLAIN_SECONDS = 10  # and between two where there is no terminal.
 NUM_OPS = 15
+# Of data that nobody has but the user: as the papers have them.
+UNKNOWN_DATA = {
+  "ffhq64_r3gan": ["--image-shape=64,64,3", "--num-images=70000"],
+  "tfd_mlp": ["--image-shape=48,48,1", "--num-images=102236"],
+}
 # A flag -> why others are not to stand beside it, and which.
 ALONE = {
   "all": ("has its own experiments", "config plain profile pipeline loop"),
   "pipeline": ("makes no step", "plain profile loop"),
   "loop": ("trains as it is", "config plain profile image-shape num-classes"),
+  "target": ("runs nothing", "plain profile pipeline loop"),
 }
+# A flag -> the flag that it is for.
+ONLY_WITH = {"scan": "target", "hlo": "target", "num-images": "target"}
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -70,9 +78,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="of their labels (0: none)",
   )
   add(
+    "--num-images",
+    type=int,
+    default=0,
+    metavar="N",
+    help="of the training set, for --target, where it is not known",
+  )
+  add(
+    "--target",
+    default="",
+    metavar="CHIP[:SIZE]",
+    help="compiles the step for an accelerator, of which none is needed, and "
+    "tells what its compiler says: v5e, v5e:2x2, v5e:4x4, v6e, v4, v5p, or "
+    "h100, h100:4, a100, l4, t4",
+  )
+  add(
+    "--scan",
+    action="store_true",
+    help="with --target: the steps that training dispatches at once, not one",
+  )
+  add("--hlo", metavar="FILE", help="with --target: the compiled text")
+  add(
     "--all",
     action="store_true",
-    help=f"{CONFIGS}, each fast and plain: writes speed.md and speed.json",
+    help=f"{CONFIGS}, each fast and plain: writes speed.md and speed.json; "
+    "with --target every experiment: writes accelerators-CHIP.json",
   )
   add(
     "--out",
@@ -94,7 +124,11 @@ def run(args: argparse.Namespace) -> None:
   if args.steps < 1:
     raise errors.UserError(f"--steps {args.steps} must be 1 or more")
   _check_alone(args)
-  if args.all:
+  if args.target and args.all:
+    estimate_all(args, args.flags, args.command)
+  elif args.target:
+    estimate_one(args, args.flags)
+  elif args.all:
     measure_all(args, args.flags, args.command)
   elif args.pipeline:
     measure_pipeline(args, args.flags)
@@ -111,6 +145,9 @@ def _check_alone(args: argparse.Namespace) -> None:
     wrong = ", --".join(sorted(given & {*others.split()}))
     if name in given and wrong:
       raise errors.UserError(f"--{name} {why}: leave out --{wrong}")
+  for name, other in ONLY_WITH.items():
+    if name in given and other not in given:
+      raise errors.UserError(f"--{name} is for --{other}: give both")
 
 
 def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
@@ -128,6 +165,30 @@ def measure_one(args: argparse.Namespace, flags: list[str]) -> None:
   _print_table(record)
   if args.profile:
     _print_ops(ops, args.profile)
+  print(json.dumps(record), flush=True)
+
+
+def estimate_one(args: argparse.Namespace, flags: list[str]) -> None:
+  """Compiles one experiment for accelerators; prints what the compiler says."""
+  spec = args.config or config_flags.DEFAULT
+  config, _ = config_flags.parse(["bench", f"--config={spec}", *flags])
+  from ganjax.tools.bench import estimate, report, targets
+
+  targets.on_cpu()
+  target = targets.find(args.target)
+  arrays = estimate.abstract_arrays(
+    config, args.image_shape, args.num_classes, args.num_images
+  )
+  with _waiting(f"{spec}: compiling for {args.target}"):
+    record, texts = estimate.estimate(config, arrays, target, args.scan)
+  record = dict(config=spec, overrides=flags) | record
+  if args.hlo:
+    for i, text in enumerate(texts):
+      path = pathlib.Path(args.hlo)
+      if i:  # A kind of step each, where parts of it are lazy.
+        path = path.with_stem(f"{path.stem}-{i + 1}")
+      path.write_text(text, encoding="utf-8")
+  report.show(record)
   print(json.dumps(record), flush=True)
 
 
@@ -187,12 +248,69 @@ def measure_all(
   print(f"{len(runs)} measurements: {args.out / 'speed.md'} and .json")
 
 
+def estimate_all(
+  args: argparse.Namespace, flags: list[str], command: str
+) -> None:
+  """Compiles every experiment for a target; writes what the compiler says.
+
+  Each is compiled in a process of its own: one may take all memory, and the
+  compiler of TPUs serves one at a time.
+  """
+  from ganjax.runs import configs
+
+  flags = [f"--target={args.target}", *flags]
+  if args.scan:
+    flags.append("--scan")
+  runs = []
+  for name in configs.experiments():
+    given = ["--config", name, *UNKNOWN_DATA.get(name, []), *flags]
+    try:
+      run = _run(given)
+    except errors.UserError as error:
+      run = dict(config=name, error=str(error))
+    runs.append(run)
+    print(f"{name:24} {_outcome(run)}", flush=True)
+  name = args.target.replace(":", "-")
+  args.out.mkdir(parents=True, exist_ok=True)
+  path = args.out / f"accelerators-{name}.json"
+  files.write_json(path, dict(command=command, runs=runs))
+  print(f"{len(runs)} experiments: {path}")
+
+
+def _outcome(run: dict[str, Any]) -> str:
+  """Returns what there is to say of a compilation in a few words."""
+  if "error" in run:
+    return run["error"]
+  if not run["fits"]:
+    return f"does not fit: {run['needed_bytes'] / 1e9:.1f} GB"
+  if "cycles" in run:
+    return f"{run['cycles']:12,} cycles"
+  return f"{run['kernels']:6,} kernels"
+
+
 def _run(flags: list[str]) -> dict[str, Any]:
   command = [sys.executable, "-m", "ganjax", "bench", *flags]
   done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
   if done.returncode:
     raise errors.UserError(f"this failed: {shlex.join(command)}")
   return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _waiting(text: str) -> Iterator[None]:
+  """Says on one line what is waited for, and for how long already."""
+  from rich import console, progress
+
+  out = console.Console(stderr=True, highlight=False)
+  if not out.is_terminal:
+    print(text, file=sys.stderr, flush=True)
+    yield
+    return
+  columns = progress.SpinnerColumn(), progress.TextColumn("{task.description}")
+  elapsed = progress.TimeElapsedColumn()
+  with progress.Progress(*columns, elapsed, console=out, transient=True) as bar:
+    bar.add_task(text, total=None)
+    yield
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,28 @@ from ganjax.runs.environment import environment as environment_of
 from ganjax.tools.bench import flops, trace
 from ganjax.training import faults, loop, program, train
 
-# Known without a look at the data: TFDS name -> image shape, classes.
-SHAPES = {
-  "cifar10": ((32, 32, 3), 10),
-  "cifar100": ((32, 32, 3), 100),
-  "fashion_mnist": ((28, 28, 1), 10),
-  "mnist": ((28, 28, 1), 10),
-  "svhn_cropped": ((32, 32, 3), 10),
+
+class Known(NamedTuple):
+  """What is known of a dataset without a look at it.
+
+  Attributes:
+    shape: of an image.
+    num_classes: of the labels.
+    num_train: images of the training set.
+  """
+
+  shape: tuple[int, ...]
+  num_classes: int
+  num_train: int
+
+
+# By their names in TFDS.
+KNOWN = {
+  "cifar10": Known((32, 32, 3), 10, 50_000),
+  "cifar100": Known((32, 32, 3), 100, 50_000),
+  "fashion_mnist": Known((28, 28, 1), 10, 60_000),
+  "mnist": Known((28, 28, 1), 10, 60_000),
+  "svhn_cropped": Known((32, 32, 3), 10, 73_257),
 }
 NUM_IMAGES = 4096  # of random data; how many there are changes no speed
 # The side of the matrices whose product is the measure of the machine: large
@@ -54,8 +69,9 @@ def load_arrays(
     UserError: neither the shape of the images is known nor are they there.
   """
   spec = config.dataset.to_dict()
-  if image_shape is None and spec.get("builder") in SHAPES:
-    image_shape, num_classes = SHAPES[spec["builder"]]
+  known = KNOWN.get(spec.get("builder", ""))
+  if image_shape is None and known:
+    image_shape, num_classes = known.shape, known.num_classes
     if spec.get("size"):
       image_shape = (spec["size"], spec["size"], image_shape[-1])
   if image_shape is None:
