@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ganjax import parallel
@@ -34,6 +35,8 @@ DIMS = ("NHWC", "HWIO", "NHWC")
 # Numbers of an image part, for each stride, with which W stays in the cache of
 # a CPU's core: measured, see results/speed.md.
 CACHED = 2**18
+# A TPU turns a kernel in less time than images of so many times its size.
+LARGER = 2
 # So few channels are better multiplied with all places of the kernel at once.
 FEW = 4
 
@@ -76,7 +79,7 @@ def conv(
     return jnp.einsum("nhwc,cd->nhwd", x, kernel[0, 0])
   whole = x.shape[1] % stride == x.shape[2] % stride == size % stride == 0
   if groups == 1 and whole and size - stride == 2 * padding:
-    return _family(shape)[0](x, kernel)
+    return _family(shape).f(x, kernel)
   return _plain(shape, x, kernel, groups)
 
 
@@ -95,7 +98,10 @@ def conv_transpose_4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """
   if _form == "plain":
     return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=DIMS)
-  return _family(Shape(4, 2, 1))[1](x, _turn(kernel))
+  shape = Shape(4, 2, 1)
+  if _on("cpu"):
+    return _family(shape).t(x, _turn(kernel))
+  return _over_zeros(shape)(x, kernel)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -113,10 +119,13 @@ def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
   half = len(kernel) // 2
   if _form == "plain":
     return conv(upsample(x), kernel, padding=half)
-  if half == 0:
-    return upsample(conv(x, kernel))
   shape = Shape(len(kernel) + 1, 2, half)
-  return _family(shape)[1](x, _sum_of_shifts(_turn(kernel)))
+  if half == 0 and not _on("tpu"):
+    return upsample(conv(x, kernel))
+  if _on("cpu"):
+    return _family(shape).t(x, _sum_of_shifts(_turn(kernel)))
+  # The set of shifts is its own mirror image: nothing needs to be turned.
+  return _over_zeros(shape)(x, _sum_of_shifts(kernel))
 
 
 def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -146,8 +155,91 @@ def upsample(x: jax.Array) -> jax.Array:
 
 def pool(x: jax.Array) -> jax.Array:
   """Halves the resolution of `[N, H, W, C]`: means of 2x2 pixels."""
-  n, h, w, c = x.shape
-  return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+  if _on("cpu"):
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+  # An axis of two is padded to eight on a TPU.
+  return (
+    lax.reduce_window(
+      x, np.zeros((), x.dtype), lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )
+    / 4
+  )
+
+
+def fir_up(x: jax.Array) -> jax.Array:
+  """Doubles the resolution of `[N, H, W, C]` by the filter [1, 3, 3, 1] / 4.
+
+  Bilinear interpolation, but with 0 beyond the borders: what `upfirdn2d` of
+  StyleGAN makes of that filter (Karras et al. 2020).
+  """
+  if _on("tpu"):
+    return _along_both_sides(lambda size: 2 * _fir_matrix(2 * size).T, x)
+  for axis in (1, 2):
+    before, after = _neighbours(x, axis)
+    # Of two new pixels in the place of an old one, each is three quarters of
+    # the old one and a quarter of the neighbour on its side.
+    even = 0.75 * x + 0.25 * before
+    odd = 0.75 * x + 0.25 * after
+    shape = [*x.shape]
+    shape[axis] *= 2
+    x = jnp.stack((even, odd), axis + 1).reshape(shape)
+  return x
+
+
+def fir_down(x: jax.Array) -> jax.Array:
+  """Halves the resolution of `[N, H, W, C]`: 1/4 of the adjoint of `fir_up`."""
+  if _on("tpu"):
+    return _along_both_sides(_fir_matrix, x)
+  for axis in (1, 2):
+    shape = [*x.shape]
+    shape[axis : axis + 1] = [shape[axis] // 2, 2]
+    even, odd = jnp.split(x.reshape(shape), 2, axis + 1)
+    even = even.squeeze(axis + 1)
+    odd = odd.squeeze(axis + 1)
+    # [1, 3, 3, 1] / 8 around each pair of pixels.
+    before, _ = _neighbours(odd, axis)
+    _, after = _neighbours(even, axis)
+    x = 0.375 * (even + odd) + 0.125 * (before + after)
+  return x
+
+
+def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+  """Returns x[i - 1] and x[i + 1] along an axis, 0 beyond the borders."""
+  edges = [(0, 0)] * x.ndim
+  edges[axis] = (1, 1)
+  padded = jnp.pad(x, edges)
+  size = x.shape[axis]
+  before = lax.slice_in_dim(padded, 0, size, axis=axis)
+  after = lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+  return before, after
+
+
+def _along_both_sides(
+  matrix: Callable[[int], np.ndarray], x: jax.Array
+) -> jax.Array:
+  """Multiplies the columns and the rows of images `[N, H, W, C]`.
+
+  An axis of pairs of pixels would be padded from 2 to 8 on a TPU, and three
+  passes of its products are as good as float32 for these numbers.
+
+  Args:
+    matrix: size of a side -> `[new size, size]`.
+    x: the images.
+  """
+  high = lax.Precision.HIGH
+  columns = jnp.asarray(matrix(x.shape[2]), x.dtype)
+  rows = jnp.asarray(matrix(x.shape[1]), x.dtype)
+  x = jnp.einsum("wv,nhvc->nhwc", columns, x, precision=high)
+  return jnp.einsum("hg,ngwc->nhwc", rows, x, precision=high)
+
+
+def _fir_matrix(size: int) -> np.ndarray:
+  """Returns `[size / 2, size]`: the filter [1, 3, 3, 1] / 8 at every pair."""
+  padded = np.zeros((size // 2, size + 2))
+  for i, row in enumerate(padded):
+    row[2 * i : 2 * i + 4] = np.array([1, 3, 3, 1]) / 8
+  return padded[:, 1:-1]
 
 
 # Of two arrays, each of which it is linear in.
@@ -166,23 +258,41 @@ class Forms(NamedTuple):
   w: Form
 
 
+def _on(platform: str) -> bool:
+  """Returns whether what is traced will run there, in the form for it."""
+  return _form == "fast" and parallel.platform() == platform
+
+
 def _family(shape: Shape) -> Forms:
   """Returns the three forms for the platform that is being traced for."""
-  return _forms_of(shape, _form == "fast" and parallel.platform() == "cpu")
+  if _form == "plain":
+    return _native(shape)
+  return _fast(shape, parallel.platform())
 
 
 @functools.cache
-def _forms_of(shape: Shape, cpu: bool) -> Forms:
-  """Returns the three forms, those of CPU or those that XLA has."""
-  native = Forms(
+def _fast(shape: Shape, platform: str) -> Forms:
+  """Returns the three forms of a platform."""
+  native = _native(shape)
+  if platform == "cpu":
+    return _with_adjoints(_on_cpu(shape, native))
+  # JAX would write the derivative of T to its kernel as a convolution over
+  # zeros, for which a TPU turns every image. W needs no such thing.
+  return _with_adjoints(native) if platform == "tpu" else native
+
+
+def _native(shape: Shape) -> Forms:
+  """Returns the three forms as a backend has them."""
+  return Forms(
     f=functools.partial(_plain, shape),
     t=functools.partial(_native_t, shape),
     w=functools.partial(_native_w, shape),
   )
-  if not cpu:
-    return native
-  f, t, w = map(jax.custom_vjp, _on_cpu(shape, native))
-  # Each derivative is one of the three, again a fast form: see the module.
+
+
+def _with_adjoints(forms: Forms) -> Forms:
+  """Returns forms whose derivatives are one another, see the module."""
+  f, t, w = map(jax.custom_vjp, forms)
   f.defvjp(
     lambda y, k: (f(y, k), (y, k)), lambda r, g: (t(g, r[1]), w(r[0], g))
   )
@@ -193,6 +303,48 @@ def _forms_of(shape: Shape, cpu: bool) -> Forms:
     lambda y, x: (w(y, x), (y, x)), lambda r, g: (t(r[1], g), f(r[0], g))
   )
   return Forms(f, t, w)
+
+
+def _over_zeros(shape: Shape) -> Form:
+  """Returns T as a convolution over inserted zeros, of a kernel unturned.
+
+  It takes x and a kernel `[size, size, D, C]`: it is T of that kernel turned.
+  Compilers of accelerators leave the zeros out.
+  """
+  return _over_zeros_on(shape, _on("tpu"))
+
+
+@functools.cache
+def _over_zeros_on(shape: Shape, tpu: bool) -> Form:
+  """Returns `_over_zeros` for TPUs or for other accelerators."""
+  size, stride, padding = shape
+  low = size - 1 - padding
+  high = stride - 1 + padding
+
+  def native(x: jax.Array, k: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+      x,
+      k,
+      (1, 1),
+      ((low, high), (low, high)),
+      lhs_dilation=(stride, stride),
+      dimension_numbers=DIMS,
+    )
+
+  if not tpu:
+    return native
+  t = jax.custom_vjp(native)
+
+  def backward(residuals, g):
+    x, k = residuals
+    to_x, to_k = jax.vjp(native, x, k)[1](g)
+    # The compiler would turn every image of `g` in place of the kernel.
+    if g.size > LARGER * k.size:
+      to_k = _turn(_native_w(shape, g, x))
+    return to_x, to_k
+
+  t.defvjp(lambda x, k: (native(x, k), (x, k)), backward)
+  return t
 
 
 def _on_cpu(shape: Shape, native: Forms) -> Forms:

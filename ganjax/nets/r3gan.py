@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ganjax import errors
-from ganjax.nets import layers
+from ganjax.nets import conv, layers
 from ganjax.nets.judged import Judged
 from ganjax.nets.labels import condition
 
@@ -30,50 +30,6 @@ def _conv_1x1(
   return layers.Conv(
     features, kernel_size=1, use_bias=False, kernel_init=kernel_init
   )
-
-
-def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-  """Returns x[i - 1] and x[i + 1] along an axis, 0 beyond the borders."""
-  edges = [(0, 0)] * x.ndim
-  edges[axis] = (1, 1)
-  padded = jnp.pad(x, edges)
-  size = x.shape[axis]
-  before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
-  after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
-  return before, after
-
-
-def fir_up(x: jax.Array) -> jax.Array:
-  """Doubles the resolution of `[N, H, W, C]` by the filter [1, 3, 3, 1] / 4.
-
-  Bilinear interpolation, but with 0 beyond the borders: what `upfirdn2d` of
-  StyleGAN makes of that filter (Karras et al. 2020).
-  """
-  for axis in (1, 2):
-    before, after = _neighbours(x, axis)
-    # Of two new pixels in the place of an old one, each is three quarters of
-    # the old one and a quarter of the neighbour on its side.
-    even = 0.75 * x + 0.25 * before
-    odd = 0.75 * x + 0.25 * after
-    shape = [*x.shape]
-    shape[axis] *= 2
-    x = jnp.stack((even, odd), axis + 1).reshape(shape)
-  return x
-
-
-def fir_down(x: jax.Array) -> jax.Array:
-  """Halves the resolution of `[N, H, W, C]`: 1/4 of the adjoint of `fir_up`."""
-  for axis in (1, 2):
-    shape = [*x.shape]
-    shape[axis : axis + 1] = [shape[axis] // 2, 2]
-    even, odd = jnp.split(x.reshape(shape), 2, axis + 1)
-    even = even.squeeze(axis + 1)
-    odd = odd.squeeze(axis + 1)
-    # [1, 3, 3, 1] / 8 around each pair of pixels.
-    before, _ = _neighbours(odd, axis)
-    _, after = _neighbours(even, axis)
-    x = 0.375 * (even + odd) + 0.125 * (before + after)
-  return x
 
 
 class Block(nn.Module):
@@ -186,7 +142,7 @@ class Generator(nn.Module):
     for width in self.widths[1:]:
       if width != x.shape[-1]:
         x = _conv_1x1(width)(x)
-      x = _stage(self, fir_up(x))
+      x = _stage(self, conv.fir_up(x))
     return _conv_1x1(self.image_shape[2])(x)
 
 
@@ -225,7 +181,7 @@ class Discriminator(nn.Module):
     _check(self)
     x = _stage(self, _conv_1x1(self.widths[-1])(images))
     for width in self.widths[-2::-1]:
-      x = fir_down(x)
+      x = conv.fir_down(x)
       if width != x.shape[-1]:
         x = _conv_1x1(width)(x)
       x = _stage(self, x)

@@ -173,7 +173,7 @@ class Feed:
 
       def read(step, count):
         del step, count
-        return None, jax.tree.map(split, next(stream))
+        return None, jax.tree.map(split, rows(next(stream), axes=2))
 
       yield read
 
@@ -188,14 +188,31 @@ class Feed:
 
     return choose
 
-  def at_rest(self, arrays: data.Arrays) -> data.Arrays:
-    """Returns the training set, or its shapes, as it lies on a device."""
-    return arrays
-
   @functools.cached_property
   def _on_devices(self) -> data.Arrays:
     """The training set on every device, copied once for all runs."""
-    return program.replicate(self.at_rest(self.arrays), self.devices)
+    return program.replicate(rows(self.arrays), self.devices)
+
+
+def rows(arrays: data.Arrays, axes: int = 1) -> data.Arrays:
+  """Returns examples as they lie on a device: images are rows of numbers.
+
+  A TPU keeps the last two axes of an array in tiles of 8 x 128 numbers or more.
+  To gather images whose last axis has three channels, its compiler would first
+  copy the whole training set into another layout, at every step.
+
+  Args:
+    arrays: examples, or their shapes.
+    axes: how many there are before those of an example.
+  """
+
+  def flat(x: Any) -> Any:
+    shape = (*x.shape[:axes], math.prod(x.shape[axes:]))
+    if isinstance(x, jax.ShapeDtypeStruct):
+      return jax.ShapeDtypeStruct(shape, x.dtype)
+    return x.reshape(shape)
+
+  return arrays.replace(images=flat(arrays.images))
 
 
 def places(

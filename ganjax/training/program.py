@@ -191,11 +191,23 @@ def map_step(
     device. `state` is donated: the caller's is not to be used again.
   """
 
-  def one_step(state, arrays, indices, key, step):
-    batch = indices
-    if not streams:
-      batch = jax.tree.map(lambda x: jnp.take(x, indices, axis=0), arrays)
-    return train_step(state, prepare(batch), jax.random.fold_in(key, step))
+  def choose(arrays, given):
+    if streams:
+      return prepare(given)
+    # The indices are good: nothing needs to be put in place of bad ones.
+    take = functools.partial(jnp.take, indices=given, axis=0, mode="clip")
+    return prepare(jax.tree.map(take, arrays))
+
+  def one_step(state, arrays, given, key, step):
+    first = jax.tree.leaves(given)[0]
+    if first.ndim == (3 if streams else 2):
+      # Batch by batch: a TPU would make all of them and then cut them apart.
+      parts = [_take(given, i, axis=0) for i in range(len(first))]
+      chosen = [choose(arrays, part) for part in parts]
+      batch = jax.tree.map(lambda *x: jnp.stack(x), *chosen)
+    else:
+      batch = choose(arrays, given)
+    return train_step(state, batch, jax.random.fold_in(key, step))
 
   def several_steps(state, arrays, indices, key, step):
     def body(state, xs):

@@ -154,10 +154,12 @@ def build_parts(
   system = configs.build(config, shape, num_classes)
 
   def prepare(batch):
-    return batch.replace(images=stored.to_network(jnp.asarray(batch.images)))
+    images = jnp.asarray(batch.images)  # Rows, see `feed.rows`.
+    images = images.reshape(*images.shape[:-1], *shape)
+    return batch.replace(images=stored.to_network(images))
 
   def init(key, arrays):
-    return system.init(key, prepare(arrays))
+    return system.init(key, prepare(feeds.rows(arrays)))
 
   return loop.TrainingParts(
     system=system,

@@ -54,7 +54,7 @@ def test_published_parameter_counts(side, num_classes, fields, expected):
     assert (found if exact else round(found / 1e6, 2)) == count
 
 
-UP, DOWN = jax.jit(r3gan.fir_up), jax.jit(r3gan.fir_down)
+UP, DOWN = jax.jit(conv.fir_up), jax.jit(conv.fir_down)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from ganjax import data
 from ganjax.data import sources
 from ganjax.runs import configs
 from ganjax.tools.bench import hlo, measure, targets
-from ganjax.training import program, train
+from ganjax.training import feed, program, train
 
 NUM_DEAREST = 10
 # The folder of the package: the repository, or where it was installed.
@@ -171,7 +171,7 @@ def _arguments(
     state = jax.tree.map(lambda x: shape((members, *x.shape), x.dtype), state)
     key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), members))
   chosen = (len(devices), *several, *many, batches, size // len(devices))
-  at_rest = parts.feed.at_rest(arrays)
+  at_rest = feed.rows(arrays)
   if parts.feed.streams:  # The batches themselves.
     given = jax.tree.map(
       lambda x: shape((*chosen, *x.shape[1:]), x.dtype), at_rest

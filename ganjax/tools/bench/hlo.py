@@ -20,6 +20,7 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLS = re.compile(r"(?:calls|to_apply|body|true_computation)=%?([\w.\-]+)")
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _ASKED_BY = re.compile(r'op_name="([^"]*)"')
 _LINE = re.compile(r'source_file="([^"]*)" source_line=(\d+)')
@@ -148,14 +149,28 @@ class Program:
         yield dataclasses.replace(operation, times=times, moved_bytes=moved)
         continue
       inner = times
-      trips = _TRIPS.search(operation.text)
-      if operation.opcode == "while" and trips:
-        inner *= int(trips[1])
+      if operation.opcode == "while":
+        inner *= self._trips(operation)
       # Which branch runs is not known here: the first, as likely as another.
       called = operation.called()
       share = 1 / len(called) if operation.opcode == "conditional" else 1.0
       for name in called:
         yield from self._running(name, inner * share)
+
+  def _trips(self, loop: Operation) -> int:
+    """Returns how often a loop runs: as it says, or up to where it counts."""
+    known = _TRIPS.search(loop.text)
+    if known:
+      return int(known[1])
+    condition = _CONDITION.search(loop.text)
+    if condition is None:
+      return 1
+    limits = [
+      int(_in_parentheses(one.text))
+      for one in self.computations[condition[1]]
+      if one.opcode == "constant" and one.result.startswith("s32[]")
+    ]
+    return limits[0] if len(limits) == 1 else 1
 
   def _gathered(self, operation: Operation) -> set[int]:
     """Returns the places of operands of which an operation reads some rows."""
