@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ganjax import errors, nets
-from ganjax.nets import layers, r3gan
+from ganjax.nets import conv, layers, r3gan
 
 TINY: dict[str, Any] = dict(widths=(64, 64, 32), num_blocks=1)
 SHAPE = (16, 16, 3)
