@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--all",
     action="store_true",
     help=f"{CONFIGS}, each fast and plain: writes speed.md and speed.json; "
-    "with --target every experiment: writes accelerators-CHIP.json",
+    "with --target every experiment: writes accelerators.md and .json",
   )
   add(
     "--out",
@@ -257,6 +257,7 @@ def estimate_all(
   compiler of TPUs serves one at a time.
   """
   from ganjax.runs import configs
+  from ganjax.tools.bench import accelerators
 
   flags = [f"--target={args.target}", *flags]
   if args.scan:
@@ -267,14 +268,11 @@ def estimate_all(
     try:
       run = _run(given)
     except errors.UserError as error:
-      run = dict(config=name, error=str(error))
+      run = dict(config=name, target=args.target, error=str(error))
     runs.append(run)
     print(f"{name:24} {_outcome(run)}", flush=True)
-  name = args.target.replace(":", "-")
-  args.out.mkdir(parents=True, exist_ok=True)
-  path = args.out / f"accelerators-{name}.json"
-  files.write_json(path, dict(command=command, runs=runs))
-  print(f"{len(runs)} experiments: {path}")
+  path = accelerators.add(args.out, command, runs)
+  print(f"{len(runs)} experiments: {path} and .json")
 
 
 def _outcome(run: dict[str, Any]) -> str:

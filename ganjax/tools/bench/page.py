@@ -97,26 +97,33 @@ def text(document: dict[str, Any]) -> str:
     f"the peak ({first['peak_of']})."
   )
   table = best(runs)
-  lines = ["# Speed", "", _fill(made), "", _fill(how), ""]
-  lines += [_line(COLUMNS), "|" + "---|" * len(COLUMNS)]
+  lines = ["# Speed", "", fill(made), "", fill(how), ""]
+  lines += [line(COLUMNS), "|" + "---|" * len(COLUMNS)]
   for (config, _), run in table.items():
-    lines.append(_line(row(run, table.get((config, "plain")))))
+    lines.append(line(row(run, table.get((config, "plain")))))
   return "\n".join([*lines, "", "All runs are in `speed.json`.", ""])
 
 
 def write(path: pathlib.Path, document: dict[str, Any]) -> None:
   """Writes the page anew, but for what stands below the marker."""
+  write_text(path, text(document))
+
+
+def write_text(path: pathlib.Path, upper: str) -> pathlib.Path:
+  """Writes what stands above the marker of a page; returns the path."""
   old = path.read_text(encoding="utf-8") if path.exists() else ""
   _, _, kept = old.partition(MARKER)
-  page = f"{text(document)}\n{MARKER}{kept or chr(10)}"
-  path.write_text(page, encoding="utf-8")
+  path.write_text(f"{upper}\n{MARKER}{kept or chr(10)}", encoding="utf-8")
+  return path
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+  """Returns a row of a table."""
   return f"| {' | '.join(cells)} |"
 
 
-def _fill(words: str) -> str:
+def fill(words: str) -> str:
+  """Returns words in lines of 80 letters."""
   return textwrap.fill(
     words, 80, break_on_hyphens=False, break_long_words=False
   )

@@ -88,8 +88,8 @@ def rows(record: dict[str, Any]) -> dict[str, str]:
       for name, row in record["collectives"].items()
     )
   found["compilation"] = (
-    f"{number(record['compile_s'])} s, and {number(record['lower_s'])} s of "
-    "tracing before"
+    f"{number(record['compile_s'])} s ({number(record['compile_cpu_s'])} s of "
+    f"all cores), and {number(record['lower_s'])} s of tracing before"
   )
   return found
 

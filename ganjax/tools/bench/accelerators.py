@@ -1,0 +1,291 @@
+"""The page of what compilers say; what people write below a line stays."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from ganjax.tools.bench import page, targets
+from ganjax.tools.bench.page import number
+
+# What `estimate.estimate` returns.
+Record: TypeAlias = dict[str, Any]
+# (experiment, target, precision) -> its record.
+Records: TypeAlias = Mapping[tuple[str, str, str], Record]
+
+TPU, GPU = "v5e", "h100"
+# The smallest first.
+TPU_SIZES = ("v5e", "v6e", "v5p")
+GPU_SIZES = ("t4", "l4", "h100")
+NAME = "accelerators"
+
+
+def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
+  """Adds runs to what `folder` holds, and writes the page anew.
+
+  Args:
+    folder: with `accelerators.json` and the page, or to come.
+    command: what made the runs.
+    runs: of `estimate.estimate`; they take the places of older ones of the
+      same experiment, target and precision.
+
+  Returns:
+    The path of the page.
+  """
+  from ganjax import files
+
+  path = folder / f"{NAME}.json"
+  document: dict[str, Any] = {"commands": [], "runs": []}
+  if path.exists():
+    document = json.loads(path.read_text(encoding="utf-8"))
+  found = by_key(document["runs"]) | by_key(runs)
+  document["runs"] = [found[key] for key in sorted(found)]
+  document["commands"] = sorted({*document["commands"], command})
+  folder.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, document)
+  before = folder / f"{NAME}_before.json"
+  old: list[Record] = []
+  if before.exists():
+    old = json.loads(before.read_text(encoding="utf-8"))["runs"]
+  text = page_text(found, by_key(old), document["commands"])
+  return page.write_text(folder / f"{NAME}.md", text)
+
+
+def by_key(runs: Iterable[Record]) -> dict[tuple[str, str, str], Record]:
+  """Returns the runs by what they are of."""
+  return {
+    (run["config"], run["target"], run.get("precision", "float32")): run
+    for run in runs
+  }
+
+
+def page_text(now: Records, before: Records, commands: Iterable[str]) -> str:
+  """Returns the page down to the marker.
+
+  Args:
+    now: the runs.
+    before: those of an older commit, where there are some.
+    commands: what made the runs.
+  """
+  first = next(iter(now.values()))
+  lines = [
+    "# Accelerators",
+    "",
+    page.fill(
+      "These are estimates of compilers: nothing here was run on a TPU or a "
+      "GPU. The compilers of both run on a CPU, and `ganjax bench --target` "
+      "compiles for them the step that training would run there."
+    ),
+    "",
+    page.fill(
+      f"{', '.join(f'`{command}`' for command in commands)}; "
+      f"{_versions(now)}, commit {first['commit'][:12]}, {first['time'][:10]}."
+    ),
+    "",
+  ]
+  lines += _tpu(now, before)
+  lines += _precisions(now)
+  lines += _gpu(now, before)
+  lines += _sizes(now)
+  return "\n".join([*lines, f"All runs are in `{NAME}.json`.", ""])
+
+
+def _versions(now: Records) -> str:
+  """Returns the versions of JAX and of the compilers."""
+  found: dict[str, str] = {}
+  for run in now.values():
+    found |= {"jax": run["versions"]["jax"]} if "versions" in run else {}
+    found |= run.get("compilers", {})
+  return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _of(records: Records, target: str, precision: str) -> dict[str, Record]:
+  """Returns experiment -> its record."""
+  return {
+    config: run
+    for (config, to, kind), run in records.items()
+    if (to, kind) == (target, precision)
+  }
+
+
+def _tpu(now: Records, before: Records) -> list[str]:
+  """Returns the table of one TPU."""
+  rows = _of(now, TPU, "float32")
+  old = _of(before, TPU, "float32")
+  if not rows:
+    return []
+  header = (
+    "experiment",
+    "batch",
+    "million cycles before",
+    "now",
+    "of before",
+    "ms a step",
+    "images/s",
+    "of the peak",
+    "memory, MB",
+    "CPU s to compile",
+  )
+  cells = []
+  for config, run in rows.items():
+    if "error" in run or "cycles" not in run:
+      cells.append([config, run.get("batch_size", ""), *_refused(run)])
+      continue
+    was = old.get(config, {}).get("cycles")
+    cells.append(
+      [
+        config,
+        run["batch_size"],
+        f"{was / 1e6:.2f}" if was else "",
+        f"{run['cycles'] / 1e6:.2f}",
+        f"{run['cycles'] / was:.2f}" if was else "",
+        number(run["ms"]),
+        number(run["images_per_sec"]),
+        f"{100 * run['share']:.1f} %",
+        number(run["memory"]["total"] / 1e6),
+        number(run["compile_cpu_s"]),
+      ]
+    )
+  words = (
+    "A step is a whole one of training, all updates of the discriminator and "
+    "one of the generator, on one chip and in float32, whose products a TPU "
+    "makes of bfloat16 numbers. Cycles are the sum of the compiler's estimates "
+    "of the step's operations; copies between memories that overlap with them "
+    "are not in it. Before is the commit at which this look began. The peak is "
+    "that of products of bfloat16 numbers, and the share that of the "
+    "operations of matrix products and convolutions, without zeros."
+  )
+  title = f"## One {TPU} ({targets.CHIPS[TPU].clock / 1e9:.1f} GHz)"
+  return [title, "", page.fill(words), "", *_table(header, cells), ""]
+
+
+def _refused(run: Record) -> list[str]:
+  """Returns the last cells of what was not compiled."""
+  if "error" in run:
+    return [run["error"]]
+  return ["", f"does not fit: {run['needed_bytes'] / 1e9:.1f} GB"]
+
+
+def _precisions(now: Records) -> list[str]:
+  """Returns the table of float32 against bfloat16."""
+  whole = _of(now, TPU, "float32")
+  half = _of(now, TPU, "bfloat16")
+  cells = []
+  for config, run in half.items():
+    other = whole.get(config, {})
+    if "cycles" not in run or "cycles" not in other:
+      continue
+    cells.append(
+      [
+        config,
+        f"{other['cycles'] / 1e6:.2f}",
+        f"{run['cycles'] / 1e6:.2f}",
+        f"{run['cycles'] / other['cycles']:.2f}",
+        number(other["memory"]["total"] / 1e6),
+        number(run["memory"]["total"] / 1e6),
+      ]
+    )
+  if not cells:
+    return []
+  header = (
+    "experiment",
+    "million cycles, float32",
+    "bfloat16",
+    "of float32",
+    "memory, MB, float32",
+    "bfloat16",
+  )
+  return ["## bfloat16 on one v5e", "", *_table(header, cells), ""]
+
+
+def _gpu(now: Records, before: Records) -> list[str]:
+  """Returns the table of one GPU."""
+  rows = _of(now, GPU, "float32")
+  old = _of(before, GPU, "float32")
+  if not rows:
+    return []
+  header = (
+    "experiment",
+    "kernels before",
+    "now",
+    "library calls",
+    "layout changes",
+    "of MB",
+    "memory, MB",
+    "CPU s to compile",
+  )
+  cells = []
+  for config, run in rows.items():
+    if "error" in run or "kernels" not in run:
+      cells.append([config, *_refused(run)])
+      continue
+    cells.append(
+      [
+        config,
+        old.get(config, {}).get("kernels", ""),
+        run["kernels"],
+        sum(run["library_calls"].values()),
+        run["layout_changes"],
+        number(run["layout_change_bytes"] / 1e6),
+        number(run["memory"]["total"] / 1e6),
+        number(run["compile_cpu_s"]),
+      ]
+    )
+  words = (
+    "The compiler of GPUs estimates no time. Library calls are those of cuDNN "
+    "and cuBLAS; layout changes are kernels that only move numbers. What the "
+    "libraries need for themselves is not in the memory."
+  )
+  return [f"## One {GPU}", "", page.fill(words), "", *_table(header, cells), ""]
+
+
+def _sizes(now: Records) -> list[str]:
+  """Returns the table of the smallest chips on which experiments fit."""
+  cells = []
+  tpu = _of(now, TPU, "float32")
+  gpu = _of(now, GPU, "float32")
+  for config in sorted(tpu.keys() | gpu.keys()):
+    row = [config]
+    for run, chips in (
+      (tpu.get(config), TPU_SIZES),
+      (gpu.get(config), GPU_SIZES),
+    ):
+      if run is None or "needed_bytes" not in run:
+        row += ["", ""]
+        continue
+      needed = run["needed_bytes"]
+      row += [f"{needed / 1e9:.2f}", smallest(needed, chips) or "none"]
+    cells.append(row)
+  header = ("experiment", "GB on a TPU", "fits", "GB on a GPU", "fits")
+  sizes = ", ".join(
+    f"{name} {targets.CHIPS[name].memory / 1e9:.1f}"
+    for name in (*TPU_SIZES, *GPU_SIZES)
+  )
+  words = (
+    "The smallest chip that holds a step with its training set, as compiled "
+    f"for the chips above; GB that programs can use: {sizes}."
+  )
+  return [
+    "## Where it fits",
+    "",
+    page.fill(words),
+    "",
+    *_table(header, cells),
+    "",
+  ]
+
+
+def smallest(needed: int, chips: Iterable[str]) -> str:
+  """Returns the first chip that has so many bytes, or nothing."""
+  fitting = (name for name in chips if targets.CHIPS[name].memory >= needed)
+  return next(fitting, "")
+
+
+def _table(header: Iterable[str], cells: list[list[Any]]) -> list[str]:
+  """Returns the lines of a table; short rows are filled up."""
+  header = [*header]
+  lines = [page.line(header), "|" + "---|" * len(header)]
+  for row in cells:
+    full = [*map(str, row), *[""] * (len(header) - len(row))]
+    lines.append(page.line(full))
+  return lines
