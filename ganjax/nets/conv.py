@@ -37,6 +37,7 @@ DIMS = ("NHWC", "HWIO", "NHWC")
 CACHED = 2**18
 # A TPU turns a kernel in less time than images of so many times its size.
 LARGER = 2
+LANES = 128  # Of a TPU: channels that are computed side by side.
 # So few channels are better multiplied with all places of the kernel at once.
 FEW = 4
 
@@ -80,7 +81,28 @@ def conv(
   whole = x.shape[1] % stride == x.shape[2] % stride == size % stride == 0
   if groups == 1 and whole and size - stride == 2 * padding:
     return _family(shape).f(x, kernel)
+  if groups > 1 and _on("tpu"):
+    kernel, groups = _wide_groups(kernel, groups)
   return _plain(shape, x, kernel, groups)
+
+
+def _wide_groups(kernel: jax.Array, groups: int) -> tuple[jax.Array, int]:
+  """Returns a kernel and a number of groups that fill a TPU's lanes.
+
+  So many groups become one that it has 128 channels, with zeros between those
+  that do not mix: a TPU multiplies by the zeros in the time in which it would
+  wait, and does not move its images into an order of groups and back.
+  """
+  size, _, channels, out = kernel.shape
+  merged = LANES // channels
+  if merged < 2 or groups % merged:
+    return kernel, groups
+  group_of_input = np.arange(merged * channels) // channels
+  group_of_output = np.arange(out) // (out // groups) % merged
+  mixes = group_of_input[:, None] == group_of_output
+  tiled = jnp.tile(kernel, (1, 1, merged, 1))
+  mask = np.broadcast_to(mixes, (size, size, *mixes.shape))
+  return jnp.where(mask, tiled, 0), groups // merged
 
 
 def conv_transpose_4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
