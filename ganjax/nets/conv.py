@@ -94,8 +94,9 @@ def _wide_groups(kernel: jax.Array, groups: int) -> tuple[jax.Array, int]:
   wait, and does not move its images into an order of groups and back.
   """
   size, _, channels, out = kernel.shape
-  merged = LANES // channels
-  if merged < 2 or groups % merged:
+  fitting = range(1, LANES // channels + 1)
+  merged = max((n for n in fitting if groups % n == 0), default=1)
+  if merged == 1:
     return kernel, groups
   group_of_input = np.arange(merged * channels) // channels
   group_of_output = np.arange(out) // (out // groups) % merged
