@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from ganjax.tools.bench import page, targets
+from ganjax.tools.bench import page, report, targets
 from ganjax.tools.bench.page import number
 
 # What `estimate.estimate` returns.
@@ -18,6 +18,7 @@ TPU, GPU = "v5e", "h100"
 TPU_SIZES = ("v5e", "v6e", "v5p")
 GPU_SIZES = ("t4", "l4", "h100")
 NAME = "accelerators"
+DRAWN = "cifar_dcgan"
 
 
 def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
@@ -47,8 +48,51 @@ def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
   old: list[Record] = []
   if before.exists():
     old = json.loads(before.read_text(encoding="utf-8"))["runs"]
-  text = page_text(found, by_key(old), document["commands"])
+  earlier = by_key(old)
+  text = page_text(found, earlier, document["commands"])
+  drawn = (DRAWN, TPU, "float32")
+  if drawn in found and drawn in earlier:
+    draw(earlier[drawn], found[drawn], folder / f"{NAME}.png")
   return page.write_text(folder / f"{NAME}.md", text)
+
+
+def draw(before: Record, now: Record, path: pathlib.Path) -> None:
+  """Draws the dearest operations of a step, before and now.
+
+  Args:
+    before: of an older commit.
+    now: of this one.
+    path: of the picture.
+  """
+  from matplotlib import figure
+
+  drawing = figure.Figure(figsize=(9, 6), layout="constrained")
+  axes = drawing.subplots(2, 1)
+  for title, run, axis in (("before", before, axes[0]), ("now", now, axes[1])):
+    rows = run["dearest"]
+    names = [_name(row) for row in rows] + ["all others"]
+    shown = [row["cycles"] for row in rows]
+    shown.append(run["cycles"] - sum(shown))
+    places = range(len(names))
+    bars = axis.barh(places, [value / 1e6 for value in shown])
+    axis.bar_label(bars, [f"{value / 1e6:.2f}" for value in shown], padding=3)
+    axis.set_yticks(places, names, fontsize=8)
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.set_xlabel("estimated million cycles")
+    axis.set_title(
+      f"{run['config']} on one {TPU}, {title}: {run['cycles'] / 1e6:.2f} million"
+    )
+  drawing.savefig(path, dpi=100)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+  """Returns what an operation is, in a line of a picture."""
+  path = report.without_mapping(row["asked_by"])
+  parts = [part for part in path.split("/") if part]
+  said = "/".join(parts[-2:])
+  result = row["result"].partition("{")[0].strip("(")
+  return f"{row['operation']} {result} {said}"[:70]
 
 
 def by_key(runs: Iterable[Record]) -> dict[tuple[str, str, str], Record]:

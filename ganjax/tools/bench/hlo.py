@@ -228,8 +228,9 @@ class Program:
       dtype: of the array, as the program writes it, e.g. "u8".
       size: how many numbers it has, in whatever shape.
     """
-    # A loop, a call or a fusion hands an array on to its operations.
-    handed_on = FREE | CONTAINERS | {"fusion"}
+    # A loop, a call or a fusion hands an array on to its operations, and a
+    # small one may be brought near the cores while others compute.
+    handed_on = FREE | CONTAINERS | {"fusion", "copy-start", "copy-done"}
     found = []
     for operations in self.computations.values():
       whole = {

@@ -1,5 +1,6 @@
 """What a compiler says of a step, as a terminal shows it."""
 
+import re
 from typing import Any
 
 from rich import box, console, table
@@ -94,6 +95,11 @@ def rows(record: dict[str, Any]) -> dict[str, str]:
   return found
 
 
+def without_mapping(path: str) -> str:
+  """Returns what asked for an operation, without what maps the step."""
+  return re.sub(r"^(jit|pmap)\(\w+\)/(shard_map/)?", "", path)
+
+
 def gb(size: float) -> str:
   """Returns bytes as GB."""
   return f"{size / 1e9:.1f}"
@@ -106,7 +112,7 @@ def _dearest(rows: list[dict[str, Any]], total: float) -> table.Table:
   for row in rows:
     share = f"{100 * row[unit] / total:.0f}" if total else ""
     what = f"{row['operation']} {row['result'].partition('{')[0].strip('(')}"
-    path = row["asked_by"].removeprefix("jit(_fun)/")
+    path = without_mapping(row["asked_by"])
     place = row["source"] or path
     if row["source"] and path:
       place = f"{row['source']} ({path})"

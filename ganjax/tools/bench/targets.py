@@ -159,6 +159,8 @@ def _tpus(name: str, kind: str, size: str) -> list[Any]:
   _check_compiler("libtpu", "tpu")
   # Nothing outside is asked what machine this is, and nothing is said of it.
   os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+  # One process at a time is the rule for those that use the device.
+  os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   try:
