@@ -80,9 +80,8 @@ def draw(before: Record, now: Record, path: pathlib.Path) -> None:
     axis.invert_yaxis()
     axis.margins(x=0.1)
     axis.set_xlabel("estimated million cycles")
-    axis.set_title(
-      f"{run['config']} on one {TPU}, {title}: {run['cycles'] / 1e6:.2f} million"
-    )
+    total = f"{run['cycles'] / 1e6:.2f} million"
+    axis.set_title(f"{run['config']} on one {TPU}, {title}: {total}")
   drawing.savefig(path, dpi=100)
 
 

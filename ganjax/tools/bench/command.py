@@ -262,17 +262,17 @@ def estimate_all(
   flags = [f"--target={args.target}", *flags]
   if args.scan:
     flags.append("--scan")
-  runs = []
+  path = args.out
   for name in configs.experiments():
     given = ["--config", name, *UNKNOWN_DATA.get(name, []), *flags]
     try:
       run = _run(given)
     except errors.UserError as error:
       run = dict(config=name, target=args.target, error=str(error))
-    runs.append(run)
+    # At once: it takes an hour, and may be broken off.
+    path = accelerators.add(args.out, command, [run])
     print(f"{name:24} {_outcome(run)}", flush=True)
-  path = accelerators.add(args.out, command, runs)
-  print(f"{len(runs)} experiments: {path} and .json")
+  print(f"{path} and .json")
 
 
 def _outcome(run: dict[str, Any]) -> str:
