@@ -27,8 +27,11 @@ from ganjax.training import feed, program, train
 NUM_DEAREST = 10
 # The folder of the package: the repository, or where it was installed.
 PACKAGE = str(pathlib.Path(__file__).parents[3])
-# A number of bytes as the TPU compiler's refusal names it.
-_NEEDED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+# What a TPU's compiler says of a program that is too large: how much it needs.
+_NEEDED = re.compile(
+  r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm"
+  r"|\(([\d.]+)([KMGT]?)\) exceeds available HBM"
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -203,7 +206,8 @@ def _needed(text: str) -> int | None:
   found = _NEEDED.search(text)
   if found is None:
     return None
-  return int(float(found[1]) * _UNITS[found[2]])
+  number, unit = filter(None, (found[1] or found[3], found[2] or found[4]))
+  return int(float(number) * _UNITS[unit])
 
 
 def _time(
