@@ -206,8 +206,8 @@ def _needed(text: str) -> int | None:
   found = _NEEDED.search(text)
   if found is None:
     return None
-  number, unit = filter(None, (found[1] or found[3], found[2] or found[4]))
-  return int(float(number) * _UNITS[unit])
+  number = float(found[1] or found[3])
+  return int(number * _UNITS[found[2] or found[4] or ""])
 
 
 def _time(
