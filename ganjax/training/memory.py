@@ -11,9 +11,10 @@ every array is written to memory. Here
   what would have to be kept to make it again,
 - the state is donated: the new one is written over the old one.
 
-What is left is a factor, of kept copies in other layouts and of workspaces;
-`SHARE` has it for each compiler. The prediction was within 1.5 of what the
-compilers say; `tests/training/test_memory.py` has a table.
+Compilers keep more than that, as copies in other layouts; `SHARE` is a factor
+for each, chosen by what they say of some of the experiments. It is rough. What
+is far too large a compiler makes smaller, in that it computes arrays twice (by
+a quarter, in the one case that was seen); that is not predicted.
 """
 
 import dataclasses
@@ -75,7 +76,7 @@ WRITERS = {
 }
 # What gives an array another shape alone.
 RENAMES = {"copy", "expand_dims", "reshape", "squeeze", "transpose"}
-# Compiled temporaries by predicted ones, see the table in the tests.
+# Platform -> temporaries that its compiler takes, by those of the trace.
 SHARE = {"gpu": 1.4, "tpu": 1.0}
 
 
@@ -109,8 +110,8 @@ def predict(
     members: of a population, whose step is one program.
   """
   devices = parts.feed.devices
-  num_batches, own_size = parts.feed.shape
-  size = (batch_size or own_size) // len(devices)
+  num_batches, run_size = parts.feed.shape
+  size = (batch_size or run_size) // len(devices)
 
   def chosen(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((num_batches, size, *x.shape[1:]), x.dtype)
