@@ -22,8 +22,9 @@ def guard(
 
   Returns:
     The exit code: 2 for a mistake of the user and for a file that cannot be
-    read or written, 1 for a number that is not finite and for a run that
-    could not be saved, 128 + N for the signal N (Ctrl-C is 2).
+    read or written, 1 for a number that is not finite, for a run that could
+    not be saved and for what a device has no memory for, 128 + N for the
+    signal N (Ctrl-C is 2).
 
   Raises:
     Exception: one that is a fault of ganjax, or any if `debug` is set.
@@ -68,17 +69,19 @@ def _say(error: Exception, code: int, debug: bool) -> int:
 
 
 def _end_alone(error: Exception, debug: bool) -> int:
-  """Ends this process after an error that the others of a run do not have.
+  """Ends this process after an error that others of a run may not have.
 
   Raises:
     Exception: `error`, if it is a fault of ganjax or `debug` is set.
   """
-  from ganjax import processes  # It imports JAX, which `--help` does not need.
+  # They import JAX, which `--help` does not need.
+  from ganjax import processes
+  from ganjax.training import memory
 
   if isinstance(error, errors.SaveError):
     text = str(error)
   else:
-    text = processes.lost(error)
+    text = memory.refused(error) or processes.lost(error)
   if debug or not text:
     raise error
   print(f"error: {text}", file=sys.stderr)

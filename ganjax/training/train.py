@@ -17,7 +17,7 @@ from ganjax.runs import run as runs
 from ganjax.runs.configs import schema
 from ganjax.runs.sampler import Sampler
 from ganjax.training import feed as feeds
-from ganjax.training import loop, program, signals
+from ganjax.training import loop, memory, program, signals
 
 # What a run writes into its workdir beside `config.json` and the like.
 KINDS = {
@@ -128,6 +128,7 @@ def _set_up(
     for place, member in members.items():
       _describe(member, arrays, len(parts.feed), place)
     print(f"{workdir}: {_headline(parts)}", flush=True)
+    memory.warn(parts, len(members))
   return dataclasses.replace(parts, evaluator=_evaluator_of(config, arrays))
 
 
