@@ -212,7 +212,7 @@ def rows(arrays: data.Arrays, axes: int = 1) -> data.Arrays:
       return jax.ShapeDtypeStruct(shape, x.dtype)
     return x.reshape(shape)
 
-  return arrays.replace(images=flat(arrays.images))
+  return dataclasses.replace(arrays, images=flat(arrays.images))
 
 
 def places(

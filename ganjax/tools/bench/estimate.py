@@ -256,7 +256,7 @@ def _memory(programs: list[Part], target: targets.Target) -> dict[str, Any]:
 
 def _work(programs: list[Part], num_steps: int) -> dict[str, Any]:
   """Returns what the compiler counts a step and a device."""
-  totals = collections.Counter()
+  totals: dict[str, float] = collections.defaultdict(float)
   for part in programs:
     found = part.compiled.cost_analysis() or {}  # None for GPUs.
     found = found[0] if isinstance(found, list) else found
@@ -344,7 +344,7 @@ def _kernels(programs: list[Part], num_steps: int) -> dict[str, Any]:
   kernels = 0.0
   changes = 0.0
   changed_bytes = 0.0
-  libraries = collections.Counter()
+  libraries: dict[str, float] = collections.defaultdict(float)
   for part in programs:
     for one in part.program.operations:
       times = part.share * one.times / num_steps
@@ -359,7 +359,10 @@ def _kernels(programs: list[Part], num_steps: int) -> dict[str, Any]:
         changed_bytes += times * one.result_bytes
   return dict(
     kernels=round(kernels),
-    library_calls={k: round(v) for k, v in libraries.most_common()},
+    library_calls={
+      name: round(count)
+      for name, count in sorted(libraries.items(), key=lambda x: -x[1])
+    },
     layout_changes=round(changes),
     layout_change_bytes=round(changed_bytes),
   )
