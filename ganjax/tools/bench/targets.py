@@ -38,7 +38,7 @@ class Chip(NamedTuple):
   bandwidth: float
   clock: float = 0.0
   slice: str = ""
-  sheet: Mapping[str, int] = {}
+  sheet: Mapping[str, float] = {}
 
 
 # Of one device. A v4's and older chips have two cores, each a device of its
