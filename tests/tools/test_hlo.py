@@ -199,7 +199,7 @@ def test_a_loop_in_a_loop_of_known_counts():
   unknown = GPU.replace("known_trip_count", "other")
   assert hlo.Program(unknown).cycles == 7 * 9 * 9
   # Two constants: which of them is the limit is not known.
-  another = "  %one = s32[] constant(1)\n  %limit"
+  another = "  %one = s32[] constant(4)\n  %limit"
   unclear = unknown.replace("  %limit", another)
   assert hlo.Program(unclear).cycles == 7
 
