@@ -2,9 +2,11 @@
 
 import importlib.util
 
+import jax
 import pytest
 
 from ganjax import errors
+from ganjax.nets import conv
 from ganjax.tools.bench import estimate, report, targets
 
 
@@ -66,6 +68,14 @@ def test_bytes_that_a_compiler_refuses():
   assert estimate._needed(text) == int(20.5 * 2**30)
   assert estimate._needed(text.replace("20.50G", "512.0M")) == 2**29
   assert estimate._needed("INTERNAL: something else") is None
+
+
+def test_whose_lines_count():
+  """The user's and ganjax's own, but not those that asked for all of a step."""
+  assert estimate._is_ours(conv.__file__) and estimate._is_ours(__file__)
+  assert not estimate._is_ours(estimate.__file__)
+  assert not estimate._is_ours(jax.__file__)
+  assert estimate._relative(conv.__file__) == "ganjax/nets/conv.py"
 
 
 COMMON = dict(
