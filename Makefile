@@ -4,7 +4,7 @@ PYTHON_OLD ?= python3.13
 PYTHON_NEW ?= python3.13
 OLD = jax==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 
-.PHONY: test slow soak clusters lint format docs smoke compat clean
+.PHONY: test slow soak clusters targets lint format docs smoke compat clean
 
 test:  ## the whole suite, as README says
 	$(PYTHON) -m pytest
@@ -18,6 +18,9 @@ soak:  ## a run that is killed 200 times ends as the unbroken one
 clusters:  ## tables of runs on a Ray cluster and by submitit, started here
 	$(PYTHON) -m pip install -q -e '.[ray,slurm]'
 	$(PYTHON) -m pytest -m cluster -n 0
+
+targets:  ## steps compiled for TPUs, of which none is needed; wants .[tpu]
+	$(PYTHON) -m pytest -m targets -n 0
 
 lint:  ## ruff and pyright, as CI runs them
 	$(PYTHON) -m ruff check .

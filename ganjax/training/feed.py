@@ -20,6 +20,8 @@ MODES = ("auto", "always", "never", "files")
 # So many examples of streamed data are enough to initialise a system.
 NUM_FIRST = 4096
 
+LANES = 128  # Of a TPU: numbers that lie side by side.
+
 # `(step, count) -> (arrays, indices)` of `count` steps, see `make_step`.
 Batches: TypeAlias = Callable[[int, int], tuple[Any, Any]]
 
@@ -188,31 +190,43 @@ class Feed:
 
     return choose
 
+  def at_rest(self, arrays: data.Arrays) -> data.Arrays:
+    """Returns the training set, or its shapes, as it lies on a device."""
+    on_tpu = self.devices[0].platform == "tpu"
+    return rows(arrays, multiple=LANES if on_tpu else 1)
+
   @functools.cached_property
   def _on_devices(self) -> data.Arrays:
     """The training set on every device, copied once for all runs."""
-    return program.replicate(rows(self.arrays), self.devices)
+    return program.replicate(self.at_rest(self.arrays), self.devices)
 
 
-def rows(arrays: data.Arrays, axes: int = 1) -> data.Arrays:
+def rows(arrays: data.Arrays, axes: int = 1, multiple: int = 1) -> data.Arrays:
   """Returns examples as they lie on a device: images are rows of numbers.
 
   A TPU keeps the last two axes of an array in tiles of 8 x 128 numbers or more.
-  To gather images whose last axis has three channels, its compiler would first
-  copy the whole training set into another layout, at every step.
+  To gather images whose last axis has three channels, or rows that fill no
+  whole tiles, its compiler would first copy the whole training set into another
+  layout, at every step.
 
   Args:
     arrays: examples, or their shapes.
     axes: how many there are before those of an example.
+    multiple: zeros behind each row fill it up to a multiple of so many numbers.
   """
-
-  def flat(x: Any) -> Any:
-    shape = (*x.shape[:axes], math.prod(x.shape[axes:]))
-    if isinstance(x, jax.ShapeDtypeStruct):
-      return jax.ShapeDtypeStruct(shape, x.dtype)
-    return x.reshape(shape)
-
-  return dataclasses.replace(arrays, images=flat(arrays.images))
+  images: Any = arrays.images
+  size = math.prod(images.shape[axes:])
+  more = -size % multiple
+  shape = (*images.shape[:axes], size)
+  if isinstance(images, jax.ShapeDtypeStruct):
+    shape = (*shape[:-1], size + more)
+    return dataclasses.replace(
+      arrays, images=jax.ShapeDtypeStruct(shape, images.dtype)
+    )
+  flat = images.reshape(shape)
+  if more:
+    flat = np.pad(flat, [(0, 0)] * axes + [(0, more)])
+  return dataclasses.replace(arrays, images=flat)
 
 
 def places(

@@ -28,7 +28,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from ganjax import parallel, processes
-from ganjax.training import feed, loop
+from ganjax.training import loop
 
 # What reads its operands from memory, and writes its results to it.
 READERS = {
@@ -116,7 +116,7 @@ def predict(
   def chosen(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((num_batches, size, *x.shape[1:]), x.dtype)
 
-  arrays = feed.rows(jax.tree.map(_abstract, parts.feed.arrays))
+  arrays = parts.feed.at_rest(jax.tree.map(_abstract, parts.feed.arrays))
 
   def step(state, batch, key):
     with parallel.traced_for(devices[0].platform):

@@ -1,6 +1,7 @@
 """Trains what a config names: builds its parts and moves the run to its end."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -156,6 +157,7 @@ def build_parts(
 
   def prepare(batch):
     images = jnp.asarray(batch.images)  # Rows, see `feed.rows`.
+    images = images[..., : math.prod(shape)]
     images = images.reshape(*images.shape[:-1], *shape)
     return batch.replace(images=stored.to_network(images))
 

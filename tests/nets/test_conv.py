@@ -1,10 +1,13 @@
 """Each fast form equals the plain one: values, first, second derivatives."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganjax import parallel
 from ganjax.nets import conv, layers
 
 BATCH, PIXELS = 4, 8
@@ -66,16 +69,72 @@ def test_fast_equals_plain(name, channels, monkeypatch):
   close(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["3x3", "upsample, 3x3", "3x3, pool"])
-def test_other_platforms_equal_plain(name, monkeypatch):
-  """The fused forms without those of CPU."""
-  function, size = FORMS[name]
-  args = draw(size, 5, 6)
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  ours = derivatives(function)(*args)
-  with conv.plain():
-    theirs = derivatives(function)(*args)
+# A kernel is drawn for these, too, and its gradient is 0 everywhere.
+KERNEL_FREE = {
+  "pool": (lambda x, k: conv.pool(x), 1),
+  "fir up": (lambda x, k: conv.fir_up(x), 1),
+  "fir down": (lambda x, k: conv.fir_down(x), 1),
+}
+ELSEWHERE = {
+  **FORMS,
+  **KERNEL_FREE,
+  "1x1 stride 2": (lambda x, k: conv.conv(x, k, 2), 1),
+  "3x3 stride 2": (lambda x, k: conv.conv(x, k, 2, 1), 3),
+  "5x5, pool": (conv.conv_pool, 5),
+}
+
+
+@pytest.fixture(scope="module")
+def as_written():
+  """Returns `name -> (arguments, value and derivatives)`, each made once."""
+
+  @functools.cache
+  def make(name):
+    function, size = ELSEWHERE[name]
+    args = draw(size, 5, 6)
+    # What has no kernel is written for a CPU, and tested by hand there.
+    with parallel.traced_for("cpu") if name in KERNEL_FREE else conv.plain():
+      return args, derivatives(function)(*args)
+
+  return make
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_other_platforms_equal_plain(name, platform, as_written):
+  """What an accelerator would run, run here."""
+  args, theirs = as_written(name)
+  with parallel.traced_for(platform):
+    ours = derivatives(ELSEWHERE[name][0])(*args)
   close(ours, theirs)
+
+
+def test_a_tpu_turns_kernels_beside_large_images_only(monkeypatch):
+  """A kernel's gradient has two forms there, which are one to all orders."""
+  x, k = draw(4, 5, 6)
+
+  def forms(x):
+    """Returns the derivatives, and how many W the first ones take."""
+    # A new function, since JAX keeps what it traced of an old one.
+    function = derivatives(lambda x, k: conv.conv_transpose_4x4(x, k))
+    loss = lambda k: conv.conv_transpose_4x4(x, k).sum()
+    with parallel.traced_for("tpu"):
+      text = str(jax.make_jaxpr(jax.grad(loss))(k))
+      return function(x, k), text.count("rhs_dilation=(2, 2)")
+
+  # By hand: 4 x 16 x 16 x 6 numbers of an image, and 4 x 4 x 5 x 6 of k.
+  assert conv.LARGER == 2
+  large, count = forms(x)
+  assert count == 1
+  few = x[:1, :2, :2]  # Makes 4 x 4 x 6.
+  small, count = forms(few)
+  assert count == 0
+  with conv.plain():
+    close(small, derivatives(conv.conv_transpose_4x4)(few, k))
+  monkeypatch.setattr(conv, "LARGER", 2**20)
+  native, count = forms(x)
+  assert count == 0
+  close(large, native)
 
 
 def test_plain_is_what_papers_write():

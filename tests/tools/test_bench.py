@@ -228,6 +228,14 @@ MISTAKES = {
   "--all --plain": "--all has its own experiments",
   "--pipeline --loop=toy_ring": "--pipeline makes no step: leave out --loop",
   "--loop=toy_ring --plain --image-shape=2,2,1": "--loop trains as it is: l",
+  "--target=v5e --plain": "--target runs nothing: leave out --plain",
+  "--target=v5e --loop=toy_ring": "--target runs nothing: leave out --loop",
+  "--target=v5e --pipeline": "--target runs nothing: leave out --pipeline",
+  "--scan": "--scan is for --target: give both",
+  "--hlo=x": "--hlo is for --target: give both",
+  "--num-images=9": "--num-images is for --target: give both",
+  "--target=v5": "unknown --target 'v5'; did you mean 'v5p' or 'v5e'?",
+  "--target=v5e:4": "--target v5e:4 must be like v5e or v5e:2x2",
   "--loop=toy_ring --steps=99": "--steps 99 are too few: --loop needs 10 rows",
 }
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 # A line that begins a computation, and one of its operations.
 _BEGIN = re.compile(r"(ENTRY )?%?([\w.\-]+) .*-> .*\{$")
+_FIRST = re.compile(r"^(?:ENTRY )?%", re.MULTILINE)
 _OPERATION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"\b(pred|[subf]f?\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
@@ -240,7 +241,9 @@ class Program:
         if one.opcode in handed_on:
           continue
         writes = one.name in whole and one.opcode != "dynamic-update-slice"
-        reads = one.opcode not in ROWS_ALONE and whole & {*one.operands}
+        # Of the first operand these read some rows, of the others all.
+        first = 1 if one.opcode in ROWS_ALONE else 0
+        reads = whole & {*one.operands[first:]}
         if writes or reads:
           found.append(one)
     return found
@@ -300,7 +303,8 @@ class _Frames:
 
   def __init__(self, text: str):
     """Reads the tables of a program, where there are some."""
-    head = text[: text.find("\n%") + 1] if "StackFrames" in text else ""
+    begins = _FIRST.search(text)
+    head = text[: begins.start()] if begins else ""
     self._files = _table(head, "FileNames")
     self._locations = _table(head, "FileLocations")
     self._frames = _table(head, "StackFrames")

@@ -1,0 +1,198 @@
+"""The names of accelerators, and what is said of a step for one of them."""
+
+import importlib.util
+
+import jax
+import pytest
+
+from ganjax import errors
+from ganjax.nets import conv
+from ganjax.tools.bench import estimate, report, targets
+
+
+@pytest.mark.parametrize(
+  ("name", "text"),
+  [
+    ("v5", "unknown --target 'v5'; did you mean"),
+    ("", "unknown --target ''"),
+    ("V5E", "known: a100, h100, l4, t4, v3, v4, v5e, v5p, v6e"),
+    ("v5e:4", "--target v5e:4 must be like v5e or v5e:2x2"),
+    ("v5e:2x", "must be like v5e or v5e:2x2"),
+    ("v4:2x2x", "must be like v4 or v4:2x2x1"),
+    ("h100:2x2", "--target h100:2x2 must be like h100 or h100:4"),
+    ("h100:0", "must be like h100 or h100:4"),
+    ("h100:-1", "must be like h100 or h100:4"),
+  ],
+)
+def test_a_name_that_is_none(name, text):
+  with pytest.raises(errors.UserError) as error:
+    targets.find(name)
+  assert text in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "extra"),
+  [("v5e", "tpu"), ("v5e:2x2", "tpu"), ("h100", "cuda"), ("t4:4", "cuda")],
+)
+def test_a_compiler_that_is_not_installed(name, extra, monkeypatch):
+  """One line says what to install."""
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(errors.UserError) as error:
+    targets.find(name)
+  text = str(error.value)
+  assert f"pip install 'ganjax[{extra}]'" in text and "\n" not in text
+  assert f"pip install -e '.[{extra}]'" in text
+
+  def no_package(name):
+    raise ModuleNotFoundError(name)
+
+  monkeypatch.setattr(importlib.util, "find_spec", no_package)
+  with pytest.raises(errors.UserError, match="is not installed"):
+    targets.find(name)
+
+
+def test_chips():
+  """Each has what the record needs: a clock, or a data sheet."""
+  for name, chip in targets.CHIPS.items():
+    assert bool(chip.clock) == (name in targets.TPUS) == (not chip.sheet)
+    assert chip.memory > 10 * targets.GIB and chip.flops > 1e13
+  assert targets._NAMES.keys() == targets.GPUS.keys()
+  sheet = targets.GPUS["h100"].sheet
+  assert sheet["shared_memory_per_core"] == 233_472
+  assert sheet["shared_memory_per_block_optin"] == 232_448
+
+
+def test_bytes_that_a_compiler_refuses():
+  """In its own words, shortened."""
+  text = "Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm."
+  assert estimate._needed(text) == int(20.5 * 2**30)
+  assert estimate._needed(text.replace("20.50G", "512.0M")) == 2**29
+  assert estimate._needed("INTERNAL: something else") is None
+
+
+def test_whose_lines_count():
+  """The user's and ganjax's own, but not those that asked for all of a step."""
+  assert estimate._is_ours(conv.__file__) and estimate._is_ours(__file__)
+  assert not estimate._is_ours(estimate.__file__)
+  assert not estimate._is_ours(jax.__file__)
+  assert estimate._relative(conv.__file__) == "ganjax/nets/conv.py"
+
+
+COMMON = dict(
+  config="cifar_dcgan",
+  precision="float32",
+  batch_size=64,
+  d_steps=1,
+  steps_per_call=1,
+  population=0,
+  dataset=[50_000, 32, 32, 3],
+  dataset_bytes=153_600_000,
+  touch_dataset=[],
+  collectives={},
+  flops=53_355_741_184,
+  operations=1234,
+  compile_s=12.34,
+  lower_s=1.5,
+  devices=1,
+)
+MEMORY = dict(
+  total=258e6, arguments=200e6, temporary=50e6, results=1e6, code=7e6
+)
+TPU = dict(
+  **COMMON,
+  device="TPU v5 lite",
+  target="v5e",
+  cycles=1_500_000,
+  ms=1.0,
+  steps_per_sec=1000.0,
+  images_per_sec=64_000.0,
+  share=0.271,
+  peak_flops=197e12,
+  compiled_flops=60e9,
+  bytes=300e6,
+  memory=MEMORY,
+  memory_limit=16_911_433_728,
+  fits=True,
+)
+GPU = dict(
+  **COMMON,
+  device="NVIDIA H100 80GB HBM3",
+  target="h100",
+  kernels=321,
+  library_calls={"__cudnn$convForward": 6, "__cublas$gemm": 2},
+  layout_changes=17,
+  layout_change_bytes=42e6,
+  memory=MEMORY,
+  memory_limit=84_932_990_566,
+  peak_flops=989e12,
+  fits=True,
+)
+
+
+def test_what_is_said_of_a_tpu():
+  rows = report.rows(TPU)
+  assert rows == {
+    "experiment": "cifar_dcgan, float32, batch 64, 1 D to 1 G",
+    "target": "1 TPU v5 lite; nothing was run",
+    "step, estimated": "1,500,000 cycles, 1 ms: 1,000 steps/s, 64,000 real "
+    "images/s",
+    "share of the peak": "27.1 % of 197 TFLOP/s in bfloat16, of each device",
+    "work": "53.4 GFLOP a step of products; as compiled, 60 GFLOP and 300 MB "
+    "read or written on each device; 1,234 operations",
+    "memory, MB": "258 (arguments 200, temporary 50, results 1, code "
+    "7): 1.5 % of the device's 16.9 GB",
+    "dataset": "154 MB at rest: the gather alone reads them",
+    "compilation": "12.3 s, and 1.5 s of tracing before",
+  }
+
+
+def test_what_is_said_of_a_gpu():
+  rows = report.rows(GPU)
+  assert "step, estimated" not in rows and "share of the peak" not in rows
+  assert rows["kernels"] == "321 a step"
+  assert rows["library calls"] == "6 __cudnn$convForward, 2 __cublas$gemm"
+  assert rows["layout changes"] == "17 a step, 42 MB"
+  assert rows["work"].endswith("GFLOP a step of products; 1,234 operations")
+  assert report.rows({**GPU, "library_calls": {}})["library calls"] == "none"
+
+
+def test_what_is_said_of_a_step_that_does_not_fit():
+  """The compiler made nothing: there is nothing else to say."""
+  left_out = "cycles ms steps_per_sec images_per_sec share memory".split()
+  refused = {k: v for k, v in TPU.items() if k not in left_out}
+  rows = report.rows(refused | dict(fits=False, needed_bytes=20_500_000_000))
+  assert [*rows] == ["experiment", "target", "memory"]
+  assert rows["memory"] == (
+    "20.5 GB are needed, and there are 16.9: the compiler refuses it"
+  )
+
+
+def test_what_is_said_where_there_is_more():
+  more = dict(
+    steps_per_call=100,
+    population=4,
+    touch_dataset=["copy u8[50000,3072]{1,0}"],
+    collectives={"all-reduce": dict(count=20.0, bytes=17.4e6)},
+  )
+  rows = report.rows(TPU | more)
+  assert rows["program"] == "100 steps in one dispatch"
+  assert rows["population"] == "4 members in one program"
+  moved = "all of its 154 MB are moved by copy u8[50000,3072]{1,0}"
+  assert rows["dataset"] == moved
+  assert rows["collectives"] == "20 all-reduce of 17.4 MB in all"
+  streamed = report.rows(TPU | dict(dataset="streamed"))
+  assert streamed["dataset"] == "streamed"
+
+
+def test_the_table_of_what_takes_most(capsys):
+  row = dict(
+    cycles=150_000,
+    operation="fusion",
+    name="fusion.1",
+    result="f32[64,8,8,256]{3,0,2,1:T(8,128)}",
+    asked_by="jit(_fun)/conv",
+    source="ganjax/nets/conv.py:325",
+  )
+  report.show(TPU | dict(dearest=[row]))
+  words = " ".join(capsys.readouterr().out.split())
+  assert "150,000 10 fusion f32[64,8,8,256] ganjax/nets/conv.py:325" in words
