@@ -10,13 +10,18 @@ from ganjax.tools.bench.page import number
 
 # What `estimate.estimate` returns.
 Record: TypeAlias = dict[str, Any]
-# (experiment, target, precision) -> its record.
-Records: TypeAlias = Mapping[tuple[str, str, str], Record]
+# (experiment, target, flags of its config) -> its record.
+Records: TypeAlias = Mapping[tuple[str, str, tuple[str, ...]], Record]
 
 TPU, GPU = "v5e", "h100"
 # The smallest first.
 TPU_SIZES = ("v5e", "v6e", "v5p")
 GPU_SIZES = ("t4", "l4", "h100")
+BFLOAT16 = ("--config.precision=bfloat16",)
+# Experiments of which it is shown how they grow, and bytes a second that leave
+# a v5e for its neighbours.
+GROWN = ("cifar_dcgan", "cifar_hinge_sn", "cifar_r3gan")
+LINKS = 200e9
 NAME = "accelerators"
 DRAWN = "cifar_dcgan"
 
@@ -28,7 +33,7 @@ def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
     folder: with `accelerators.json` and the page, or to come.
     command: what made the runs.
     runs: of `estimate.estimate`; they take the places of older ones of the
-      same experiment, target and precision.
+      same experiment, target and flags.
 
   Returns:
     The path of the page.
@@ -50,7 +55,7 @@ def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
     old = json.loads(before.read_text(encoding="utf-8"))["runs"]
   earlier = by_key(old)
   text = page_text(found, earlier, document["commands"])
-  drawn = (DRAWN, TPU, "float32")
+  drawn = (DRAWN, TPU, ())
   if drawn in found and drawn in earlier:
     draw(earlier[drawn], found[drawn], folder / f"{NAME}.png")
   return page.write_text(folder / f"{NAME}.md", text)
@@ -94,10 +99,12 @@ def _name(row: Mapping[str, Any]) -> str:
   return f"{row['operation']} {result} {said}"[:70]
 
 
-def by_key(runs: Iterable[Record]) -> dict[tuple[str, str, str], Record]:
+def by_key(
+  runs: Iterable[Record],
+) -> dict[tuple[str, str, tuple[str, ...]], Record]:
   """Returns the runs by what they are of."""
   return {
-    (run["config"], run["target"], run.get("precision", "float32")): run
+    (run["config"], run["target"], tuple(run.get("overrides", ()))): run
     for run in runs
   }
 
@@ -129,6 +136,7 @@ def page_text(now: Records, before: Records, commands: Iterable[str]) -> str:
   lines += _tpu(now, before)
   lines += _precisions(now)
   lines += _gpu(now, before)
+  lines += _growth(now)
   lines += _sizes(now)
   return "\n".join([*lines, f"All runs are in `{NAME}.json`.", ""])
 
@@ -142,19 +150,21 @@ def _versions(now: Records) -> str:
   return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
-def _of(records: Records, target: str, precision: str) -> dict[str, Record]:
+def _of(
+  records: Records, target: str, flags: tuple[str, ...] = ()
+) -> dict[str, Record]:
   """Returns experiment -> its record."""
   return {
     config: run
-    for (config, to, kind), run in records.items()
-    if (to, kind) == (target, precision)
+    for (config, to, given), run in records.items()
+    if (to, given) == (target, flags)
   }
 
 
 def _tpu(now: Records, before: Records) -> list[str]:
   """Returns the table of one TPU."""
-  rows = _of(now, TPU, "float32")
-  old = _of(before, TPU, "float32")
+  rows = _of(now, TPU)
+  old = _of(before, TPU)
   if not rows:
     return []
   header = (
@@ -211,8 +221,8 @@ def _refused(run: Record) -> list[str]:
 
 def _precisions(now: Records) -> list[str]:
   """Returns the table of float32 against bfloat16."""
-  whole = _of(now, TPU, "float32")
-  half = _of(now, TPU, "bfloat16")
+  whole = _of(now, TPU)
+  half = _of(now, TPU, BFLOAT16)
   cells = []
   for config, run in half.items():
     other = whole.get(config, {})
@@ -243,8 +253,8 @@ def _precisions(now: Records) -> list[str]:
 
 def _gpu(now: Records, before: Records) -> list[str]:
   """Returns the table of one GPU."""
-  rows = _of(now, GPU, "float32")
-  old = _of(before, GPU, "float32")
+  rows = _of(now, GPU)
+  old = _of(before, GPU)
   if not rows:
     return []
   header = (
@@ -282,11 +292,75 @@ def _gpu(now: Records, before: Records) -> list[str]:
   return [f"## One {GPU}", "", page.fill(words), "", *_table(header, cells), ""]
 
 
+def _growth(now: Records) -> list[str]:
+  """Returns the table of one chip and more."""
+  cells = []
+  for config in GROWN:
+    runs = [
+      run
+      for (name, target, _), run in now.items()
+      if name == config and target.partition(":")[0] == TPU and "cycles" in run
+      if run["precision"] == "float32"
+    ]
+    runs.sort(key=lambda run: (run["devices"], run["batch_size"]))
+    if not runs or runs[-1]["devices"] == 1:
+      continue
+    # An image on a chip of the fewest takes so long.
+    first = runs[0]
+    rate = first["batch_size"] / first["cycles"] / first["devices"]
+    for run in runs:
+      chips = run["devices"]
+      each = run["batch_size"] / run["cycles"] / chips
+      moved = sum(row["bytes"] for row in run["collectives"].values())
+      seconds = 2 * (chips - 1) / chips * moved / LINKS
+      cells.append(
+        [
+          config,
+          chips,
+          run["batch_size"],
+          run["batch_size"] // chips,
+          f"{run['cycles'] / 1e6:.2f}",
+          f"{100 * each / rate:.0f} %",
+          number(moved / 1e6),
+          number(1e3 * seconds),
+          number(run["memory"]["total"] / 1e6),
+        ]
+      )
+  if not cells:
+    return []
+  header = (
+    "experiment",
+    "chips",
+    "batch",
+    "a chip",
+    "million cycles",
+    "images of a chip, by the first row",
+    "MB of collectives",
+    "ms of them",
+    "memory a chip, MB",
+  )
+  words = (
+    "The compiler estimates no cycles of what chips say to each other, so the "
+    "share counts computation alone; the column of milliseconds is what the "
+    f"bytes take on a ring of links of {LINKS / 1e9:.0f} GB/s, if nothing is "
+    "computed meanwhile. Batch norm and losses see the whole batch, as on one "
+    "chip."
+  )
+  return [
+    "## How it grows",
+    "",
+    page.fill(words),
+    "",
+    *_table(header, cells),
+    "",
+  ]
+
+
 def _sizes(now: Records) -> list[str]:
   """Returns the table of the smallest chips on which experiments fit."""
   cells = []
-  tpu = _of(now, TPU, "float32")
-  gpu = _of(now, GPU, "float32")
+  tpu = _of(now, TPU)
+  gpu = _of(now, GPU)
   for config in sorted(tpu.keys() | gpu.keys()):
     row = [config]
     for run, chips in (

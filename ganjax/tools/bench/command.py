@@ -107,9 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     "--out",
     type=pathlib.Path,
-    default=pathlib.Path("results"),
     metavar="DIR",
-    help="where --all writes (results)",
+    help="where --all writes (results); with --target alone, where the page "
+    "is to which the step is added",
   )
 
 
@@ -121,6 +121,8 @@ def run(args: argparse.Namespace) -> None:
       failed.
     OSError: a file cannot be written.
   """
+  if args.all:
+    args.out = args.out or pathlib.Path("results")
   if args.steps < 1:
     raise errors.UserError(f"--steps {args.steps} must be 1 or more")
   _check_alone(args)
@@ -172,7 +174,7 @@ def estimate_one(args: argparse.Namespace, flags: list[str]) -> None:
   """Compiles one experiment for accelerators; prints what the compiler says."""
   spec = args.config or config_flags.DEFAULT
   config, _ = config_flags.parse(["bench", f"--config={spec}", *flags])
-  from ganjax.tools.bench import estimate, report, targets
+  from ganjax.tools.bench import accelerators, estimate, report, targets
 
   targets.on_cpu()
   target = targets.find(args.target)
@@ -188,6 +190,8 @@ def estimate_one(args: argparse.Namespace, flags: list[str]) -> None:
       if i:  # A kind of step each, where parts of it are lazy.
         path = path.with_stem(f"{path.stem}-{i + 1}")
       path.write_text(text, encoding="utf-8")
+  if args.out:
+    accelerators.add(args.out, args.command, [record])
   report.show(record)
   print(json.dumps(record), flush=True)
 
