@@ -129,6 +129,9 @@ def _set_up(
     for place, member in members.items():
       _describe(member, arrays, len(parts.feed), place)
     print(f"{workdir}: {_headline(parts)}", flush=True)
+    advice = _advice(config, devices[0])
+    if advice:
+      print(advice, flush=True)
     memory.warn(parts, len(members))
   return dataclasses.replace(parts, evaluator=_evaluator_of(config, arrays))
 
@@ -217,6 +220,17 @@ def _headline(parts: loop.TrainingParts) -> str:
   if num_processes > 1:
     where += f" of {num_processes} processes"
   return f"{', '.join(facts)}, on {where}"
+
+
+def _advice(config: configs.Config, device: processes.Device) -> str:
+  """Returns what may be said of a config on a device, or nothing."""
+  if device.platform != "tpu" or config.precision != "bfloat16":
+    return ""
+  # By what its compiler estimates: results/accelerators.md.
+  return (
+    "config.precision='bfloat16' may save memory here, but no time: a TPU makes "
+    "the products of float32 numbers of bfloat16 ones, too"
+  )
 
 
 def _check_same_config(config: configs.Config, workdir: pathlib.Path) -> None:

@@ -274,9 +274,6 @@ def test_a_copy_of_the_dataset_is_found_and_a_gather_is_not():
     # One that makes less of it, as a sum does, has read it all the same.
     "%sum = s32[192]{0} reduce(%data, %places), dimensions={0}",
     "%turned = u8[192,50000]{0,1} transpose(%data), dimensions={1,0}",
-    # It is fetched beside the program.
-    "%begun = (u8[50000,192]{1,0:S(1)}, u8[50000,192]{1,0}, u32[]{:S(2)}) "
-    "copy-start(%data)",
   ],
 )
 def test_what_touches_the_dataset_in_a_fusion_is_found(line):

@@ -1,6 +1,7 @@
 """A step is traced for the platform of its devices, not for this process's."""
 
 import threading
+import types
 from concurrent import futures
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from ganjax import data, nets, parallel
 from ganjax.runs import configs
 from ganjax.runs import run as runs
-from ganjax.training import program
+from ganjax.training import program, train
 
 # JAX's name of a platform in lowering -> ganjax's.
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "tpu": "tpu"}
@@ -139,3 +140,13 @@ def test_what_was_said_ends_with_an_error():
     assert parallel.platform() == "gpu"
     raise RuntimeError
   assert parallel.platform() == "cpu"
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_tpu_is_no_faster_in_bfloat16_and_a_run_says_so(platform, precision):
+  config = configs.resolve(configs.load("digits_dcgan:smoke"))
+  config.precision = precision
+  device = types.SimpleNamespace(platform=platform)
+  said = train._advice(config, device)
+  assert bool(said) == (platform == "tpu" and precision == "bfloat16")
