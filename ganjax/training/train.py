@@ -228,8 +228,8 @@ def _advice(config: configs.Config, device: processes.Device) -> str:
     return ""
   # By what its compiler estimates: results/accelerators.md.
   return (
-    "config.precision='bfloat16' may save memory here, but no time: a TPU makes "
-    "the products of float32 numbers of bfloat16 ones, too"
+    "config.precision='bfloat16' may save memory here, but no time: a TPU "
+    "makes the products of float32 numbers of bfloat16 ones, too"
   )
 
 

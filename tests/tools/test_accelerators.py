@@ -5,9 +5,9 @@ import importlib.util
 import jax
 import pytest
 
-from ganjax import errors
+from ganjax import errors, files
 from ganjax.nets import conv
-from ganjax.tools.bench import estimate, report, targets
+from ganjax.tools.bench import accelerators, estimate, report, targets
 
 
 @pytest.mark.parametrize(
@@ -197,3 +197,77 @@ def test_the_table_of_what_takes_most(capsys):
   report.show(TPU | dict(dearest=[row]))
   words = " ".join(capsys.readouterr().out.split())
   assert "150,000 10 fusion f32[64,8,8,256] ganjax/nets/conv.py:325" in words
+
+
+DEAREST = dict(
+  cycles=700_000,
+  operation="copy",
+  name="copy.1",
+  result="u8[50000,3072]{1,0}",
+  asked_by="jit(_fun)/shard_map/conv/dot",
+  source="ganjax/nets/conv.py:1",
+)
+ASKED = dict(
+  needed_bytes=258_000_000,
+  overrides=[],
+  dearest=[DEAREST],
+  versions={"jax": "1.2"},
+  compilers={"libtpu": "3.4"},
+  commit="0123456789abcdef",
+  time="2026-01-01T00:00:00",
+)
+
+
+def table_rows(page, title):
+  """Returns the cells of a page's table, by their first ones."""
+  lines = page.split(f"## {title}")[1].split("\n## ")[0].splitlines()
+  rows = [line.strip("| ").split(" | ") for line in lines if line[:2] == "| "]
+  return {row[0]: row for row in rows[1:]}
+
+
+def test_the_page_has_what_was_before_and_is_now(tmp_path):
+  slow = TPU | ASKED | dict(cycles=3_000_000)
+  large = {k: v for k, v in (TPU | ASKED).items() if k not in ("cycles", "ms")}
+  large |= dict(config="cifar_r3gan", fits=False, needed_bytes=90_000_000_000)
+  half = TPU | ASKED | dict(cycles=1_800_000, precision="bfloat16")
+  half["overrides"] = ["--config.precision=bfloat16"]
+  more = TPU | ASKED | dict(target="v5e:2x2", devices=4, batch_size=256)
+  more["overrides"] = ["--config.batch_size=256"]
+  more["collectives"] = {"all-reduce": dict(count=2.0, bytes=40e6)}
+  files.write_json(tmp_path / "accelerators_before.json", dict(runs=[slow]))
+  accelerators.add(tmp_path, "bench one", [TPU | ASKED, large])
+  path = accelerators.add(tmp_path, "bench two", [half, more, GPU | ASKED])
+  page = path.read_text()
+  assert page.splitlines()[2].startswith("These are estimates of compilers")
+  assert "`bench one`" in page and "`bench two`" in page
+  assert "jax 1.2, libtpu 3.4, commit 0123456789ab, 2026-01-01" in page
+  rows = table_rows(page, "One v5e")
+  assert rows["cifar_dcgan"][2:5] == ["3.00", "1.50", "0.50"]
+  assert "does not fit: 90.0 GB" in " ".join(rows["cifar_r3gan"])
+  assert table_rows(page, "bfloat16")["cifar_dcgan"][1:4] == [
+    *("1.50", "1.80", "1.20")
+  ]
+  assert table_rows(page, "One h100")["cifar_dcgan"][2:4] == ["321", "8"]
+  grown = table_rows(page, "How it grows")["cifar_dcgan"]
+  # Of four chips each sees as many images in as many cycles; 40 MB go round.
+  assert grown[1:9] == [
+    *("4", "256", "64", "1.50", "100 %", "40", "0.3", "258")
+  ]
+  fits = table_rows(page, "Where it fits")
+  assert fits["cifar_dcgan"][1:] == ["0.26", "v5e", "0.26", "t4"]
+  assert fits["cifar_r3gan"][1:3] == ["90.00", "v5p"]
+  assert (tmp_path / "accelerators.png").stat().st_size > 5000
+
+
+def test_what_people_wrote_below_the_tables_stays(tmp_path):
+  path = accelerators.add(tmp_path, "bench", [TPU | ASKED])
+  path.write_text(path.read_text() + "By hand.\n")
+  accelerators.add(tmp_path, "bench", [TPU | ASKED | dict(cycles=1)])
+  assert path.read_text().endswith("By hand.\n")
+
+
+@pytest.mark.parametrize(
+  ("needed", "chip"), [(1, "t4"), (16e9, "l4"), (80e9, "h100"), (90e9, "")]
+)
+def test_the_smallest_chip(needed, chip):
+  assert accelerators.smallest(needed, accelerators.GPU_SIZES) == chip
