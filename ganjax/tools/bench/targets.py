@@ -219,8 +219,9 @@ def compiler_options(target: Target) -> dict[str, Any]:
   """Returns what a target's compiler must be told where no device is."""
   if target.devices[0].platform == "tpu":
     return {}
-  # Otherwise it would time kernels on the device.
-  return {"xla_gpu_autotune_level": 0}
+  # Otherwise it would time kernels on the device. Which products are better
+  # made by Triton is known by timing alone: all are left to cuBLAS.
+  return {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 
 def on_cpu() -> None:
