@@ -248,6 +248,19 @@ def test_mistakes_end_in_one_line(flags, capsys):
   assert MISTAKES[flags] in error
 
 
+def test_precision_is_short_for_a_flag_of_the_config(monkeypatch):
+  """One that is given in full counts more."""
+  given = []
+  monkeypatch.setattr(
+    command, "measure_one", lambda _, flags: given.append(flags)
+  )
+  whole = "--config.precision=float32"
+  for more in ([], [whole]):
+    assert bench.main(["--precision", "bfloat16", *more]) == 0
+  assert given[0] == ["--config.precision=bfloat16"]
+  assert given[1] == ["--config.precision=bfloat16", whole]
+
+
 def test_a_shape_that_is_none(capsys):
   with pytest.raises(SystemExit, match="2"):
     bench.main(["--image-shape=32,x"])

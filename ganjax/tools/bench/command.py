@@ -93,6 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "h100, h100:4, a100, l4, t4",
   )
   add(
+    "--precision",
+    choices=("float32", "bfloat16"),
+    help="short for --config.precision",
+  )
+  add(
     "--scan",
     action="store_true",
     help="with --target: the steps that training dispatches at once, not one",
@@ -123,6 +128,8 @@ def run(args: argparse.Namespace) -> None:
   """
   if args.all:
     args.out = args.out or pathlib.Path("results")
+  if args.precision:
+    args.flags = [f"--config.precision={args.precision}", *args.flags]
   if args.steps < 1:
     raise errors.UserError(f"--steps {args.steps} must be 1 or more")
   _check_alone(args)
