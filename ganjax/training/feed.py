@@ -39,18 +39,33 @@ def load(
   Raises:
     UserError: no such mode, or the dataset has no files.
   """
-  mode = config.stream.mode
-  if mode not in MODES:
-    raise errors.unknown("config.stream.mode", mode, MODES)
-  if mode == "files":
+  memory = _memory(devices[processes.own(devices)[0]])
+  if config.stream.mode == "files":
     source = _files(config)
     return source, _examples(source, range(min(NUM_FIRST, len(source))))
   arrays = configs.load_data(config, "train")
-  room = config.stream.share * _memory(devices[processes.own(devices)[0]])
-  too_large = arrays.images.nbytes > room
-  if mode == "always" or (mode == "auto" and too_large):
+  if is_streamed(config, arrays.images.nbytes, memory):
     return sources.Rows(arrays), arrays
   return None, arrays
+
+
+def is_streamed(config: configs.Config, size: int, memory: int) -> bool:
+  """Returns whether a training set is streamed.
+
+  Args:
+    config: of the run.
+    size: bytes of the images.
+    memory: bytes of a device.
+
+  Raises:
+    UserError: no such mode.
+  """
+  mode = config.stream.mode
+  if mode not in MODES:
+    raise errors.unknown("config.stream.mode", mode, MODES)
+  if mode == "auto":
+    return size > config.stream.share * memory
+  return mode != "never"
 
 
 def _files(config: configs.Config) -> sources.Source:

@@ -339,19 +339,8 @@ class Recorder:
     Raises:
       UserError: the config's number does not divide every interval.
     """
-    wanted = self._run.config.steps_per_dispatch
-    every = {name: spec["every"] for name, spec in self._evals.items()}
-    every["log"] = self._every_log
-    every["samples"] = self._every_samples
-    every["checkpoint"] = self._every_checkpoint
-    intervals = {name: steps for name, steps in every.items() if steps}
-    for name, steps in intervals.items():
-      if wanted and steps % wanted:
-        raise errors.UserError(
-          f"config.steps_per_dispatch={wanted} does not divide {steps}, the "
-          f"interval of {name!r}; set it to 0 to let ganjax choose"
-        )
-    return program.steps_per_dispatch(wanted, [*intervals.values()], devices)
+    config = self._run.config.to_dict()
+    return steps_per_dispatch({**config, "evals": self._evals}, devices)
 
   def snapshot(self, done: int, state: Any) -> None:
     """Draws the fixed latents of a state after `done` steps."""
@@ -364,6 +353,33 @@ class Recorder:
       self._log.warn(f"samples could not be written: {error}")
     if images.ndim == 4:
       self._log.images(done, "samples", plots.grid(images, 8))
+
+
+def steps_per_dispatch(
+  config: Mapping[str, Any], devices: Sequence[processes.Device]
+) -> int:
+  """Returns how many steps of a config may pass between two looks.
+
+  Args:
+    config: as a dict, with the evals that are taken.
+    devices: the devices to run on.
+
+  Raises:
+    UserError: the config's number does not divide every interval.
+  """
+  wanted = config["steps_per_dispatch"]
+  every = {name: spec["every"] for name, spec in config["evals"].items()}
+  every["log"] = config["log_every"]
+  every["samples"] = config["samples"]["every"]
+  every["checkpoint"] = config["checkpoint"]["every"]
+  intervals = {name: steps for name, steps in every.items() if steps}
+  for name, steps in intervals.items():
+    if wanted and steps % wanted:
+      raise errors.UserError(
+        f"config.steps_per_dispatch={wanted} does not divide {steps}, the "
+        f"interval of {name!r}; set it to 0 to let ganjax choose"
+      )
+  return program.steps_per_dispatch(wanted, [*intervals.values()], devices)
 
 
 def _to_host(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -21,6 +21,8 @@ from ganjax.tools.bench import accelerators, estimate, report, targets
     ("v4:2x2x", "must be like v4 or v4:2x2x1"),
     ("h100:2x2", "--target h100:2x2 must be like h100 or h100:4"),
     ("h100:0", "must be like h100 or h100:4"),
+    ("h100:1", "--target h100:1 must be h100, for one of them"),
+    ("v5e:", "--target v5e: must be v5e, for one of them"),
     ("h100:-1", "must be like h100 or h100:4"),
   ],
 )
@@ -91,6 +93,7 @@ COMMON = dict(
   collectives={},
   flops=53_355_741_184,
   operations=1234,
+  open_loops=0,
   compile_s=12.34,
   compile_cpu_s=23.4,
   lower_s=1.5,
@@ -182,7 +185,7 @@ def test_what_is_said_where_there_is_more():
   assert rows["dataset"] == moved
   assert rows["collectives"] == "20 all-reduce of 17.4 MB in all"
   streamed = report.rows(TPU | dict(dataset="streamed"))
-  assert streamed["dataset"] == "streamed"
+  assert streamed["dataset"] == "streamed, a step at a time"
 
 
 def test_the_table_of_what_takes_most(capsys):
@@ -257,6 +260,33 @@ def test_the_page_has_what_was_before_and_is_now(tmp_path):
   assert fits["cifar_dcgan"][1:] == ["0.26", "v5e", "0.26", "t4"]
   assert fits["cifar_r3gan"][1:3] == ["90.00", "v5p"]
   assert (tmp_path / "accelerators.png").stat().st_size > 5000
+
+
+def test_an_error_takes_no_good_record_away(tmp_path):
+  good = TPU | ASKED
+  wrong = dict(config="cifar_dcgan", target="v5e", error="it failed")
+  other = dict(config="cifar_ada", target="v5e", error="it failed")
+  path = accelerators.add(tmp_path, "bench", [other])
+  assert "it failed" in path.read_text()
+  accelerators.add(tmp_path, "bench", [good])
+  accelerators.add(tmp_path, "bench", [wrong])
+  runs = accelerators.read(tmp_path)["runs"]
+  assert [run.get("cycles") for run in runs] == [None, good["cycles"]]
+
+
+def test_other_programs_are_other_records(tmp_path):
+  """A scan is no single step, and another training set no other's."""
+  scan = TPU | ASKED | dict(options=["--scan"], steps_per_call=100, cycles=7)
+  path = accelerators.add(tmp_path, "bench", [TPU | ASKED, scan])
+  assert len(accelerators.read(tmp_path)["runs"]) == 2
+  assert table_rows(path.read_text(), "One v5e")["cifar_dcgan"][3] == "1.50"
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"runs": [1]}'])
+def test_a_file_that_is_not_ours(text, tmp_path):
+  (tmp_path / "accelerators.json").write_text(text)
+  with pytest.raises(errors.UserError, match="is not what ganjax wrote"):
+    accelerators.read(tmp_path)
 
 
 def test_what_people_wrote_below_the_tables_stays(tmp_path):

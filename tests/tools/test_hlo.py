@@ -311,3 +311,19 @@ def test_a_gather_whose_places_are_the_dataset_reads_all_of_it():
 )
 def test_bytes_of_a_type(text, expected):
   assert hlo.num_bytes(text) == expected
+
+
+def test_branches_count_as_often_as_they_are_taken():
+  """Of those that a number chooses; a truth says nothing of how often."""
+  program = hlo.Program(BRANCHES, (0.25, 0.75))
+  assert program.cycles == (0.25 * 10 + 0.75 * 30) + (30 + 10) / 2
+  assert hlo.Program(BRANCHES, (0.2, 0.3, 0.5)).cycles == 40
+
+
+def test_a_loop_whose_turns_nobody_knows_is_said():
+  unknown = GPU.replace("known_trip_count", "other").replace(
+    "s32[] constant(9)", "s32[] add(%i.1, %i.1)"
+  )
+  assert hlo.Program(GPU).open_loops == 0
+  # The inner loop stands in the outer one, which is counted once.
+  assert hlo.Program(unknown).open_loops == 2

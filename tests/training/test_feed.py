@@ -139,3 +139,17 @@ def test_a_corrupt_file_has_its_place_taken(tmp_path, pictures):
   with pytest.warns(UserWarning, match=names[3]):
     found = run(of_folder("files", place), tmp_path / "run")
   assert found.step == 3
+
+
+@pytest.mark.parametrize(
+  ("mode", "size", "streamed"),
+  [
+    *(("auto", 50, False), ("auto", 51, True)),
+    *(("always", 1, True), ("never", 99, False), ("files", 1, True)),
+  ],
+)
+def test_what_is_too_large_is_streamed(mode, size, streamed):
+  found = configs.resolve(configs.load("digits_dcgan:smoke"))
+  found.stream.mode = mode
+  found.stream.share = 0.5
+  assert feed.is_streamed(found, size, 100) is streamed

@@ -5,13 +5,15 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+from ganjax import errors, files
 from ganjax.tools.bench import page, report, targets
 from ganjax.tools.bench.page import number
 
 # What `estimate.estimate` returns.
 Record: TypeAlias = dict[str, Any]
-# (experiment, target, flags of its config) -> its record.
-Records: TypeAlias = Mapping[tuple[str, str, tuple[str, ...]], Record]
+# Experiment, target, flags of its config, other flags.
+Key: TypeAlias = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+Records: TypeAlias = Mapping[Key, Record]
 
 TPU, GPU = "v5e", "h100"
 # The smallest first.
@@ -38,16 +40,14 @@ def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
   Returns:
     The path of the page.
   """
-  from ganjax import files
-
   path = folder / f"{NAME}.json"
-  document: dict[str, Any] = {"commands": [], "runs": []}
-  if path.exists():
-    document = json.loads(path.read_text(encoding="utf-8"))
-  found = by_key(document["runs"]) | by_key(runs)
+  document = read(folder)
+  found = by_key(document["runs"])
+  for key, run in by_key(runs).items():
+    if "error" not in run or key not in found:  # What is good stays.
+      found[key] = run
   document["runs"] = [found[key] for key in sorted(found)]
   document["commands"] = sorted({*document["commands"], command})
-  folder.mkdir(parents=True, exist_ok=True)
   files.write_json(path, document)
   before = folder / f"{NAME}_before.json"
   old: list[Record] = []
@@ -55,10 +55,32 @@ def add(folder: pathlib.Path, command: str, runs: list[Record]) -> pathlib.Path:
     old = json.loads(before.read_text(encoding="utf-8"))["runs"]
   earlier = by_key(old)
   text = page_text(found, earlier, document["commands"])
-  drawn = (DRAWN, TPU, ())
-  if drawn in found and drawn in earlier:
-    draw(earlier[drawn], found[drawn], folder / f"{NAME}.png")
+  drawn = _of(earlier, TPU).get(DRAWN, {}), _of(found, TPU).get(DRAWN, {})
+  if all("dearest" in run for run in drawn):
+    draw(*drawn, folder / f"{NAME}.png")
   return page.write_text(folder / f"{NAME}.md", text)
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+  """Returns what `folder` holds of runs; nothing where it is not there yet.
+
+  Raises:
+    UserError: what is there is not of this tool.
+    OSError: the folder cannot be made.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / f"{NAME}.json"
+  if not path.exists():
+    return {"commands": [], "runs": []}
+  try:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    by_key(document["runs"])
+    document["commands"] += []
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise errors.UserError(
+      f"{path} is not what ganjax wrote; give another --out, or delete it"
+    ) from error
+  return document
 
 
 def draw(before: Record, now: Record, path: pathlib.Path) -> None:
@@ -99,12 +121,15 @@ def _name(row: Mapping[str, Any]) -> str:
   return f"{row['operation']} {result} {said}"[:70]
 
 
-def by_key(
-  runs: Iterable[Record],
-) -> dict[tuple[str, str, tuple[str, ...]], Record]:
+def by_key(runs: Iterable[Record]) -> dict[Key, Record]:
   """Returns the runs by what they are of."""
   return {
-    (run["config"], run["target"], tuple(run.get("overrides", ()))): run
+    (
+      run["config"],
+      run["target"],
+      tuple(run.get("overrides", ())),
+      tuple(run.get("options", ())),
+    ): run
     for run in runs
   }
 
@@ -117,7 +142,11 @@ def page_text(now: Records, before: Records, commands: Iterable[str]) -> str:
     before: those of an older commit, where there are some.
     commands: what made the runs.
   """
-  first = next(iter(now.values()))
+  made = [run for run in now.values() if "commit" in run]
+  newest = max(made, key=lambda run: run["time"], default=None)
+  where = ""
+  if newest:
+    where = f", commit {newest['commit'][:12]}, {newest['time'][:10]}"
   lines = [
     "# Accelerators",
     "",
@@ -129,7 +158,7 @@ def page_text(now: Records, before: Records, commands: Iterable[str]) -> str:
     "",
     page.fill(
       f"{', '.join(f'`{command}`' for command in commands)}; "
-      f"{_versions(now)}, commit {first['commit'][:12]}, {first['time'][:10]}."
+      f"{_versions(now)}{where}."
     ),
     "",
   ]
@@ -153,11 +182,11 @@ def _versions(now: Records) -> str:
 def _of(
   records: Records, target: str, flags: tuple[str, ...] = ()
 ) -> dict[str, Record]:
-  """Returns experiment -> its record."""
+  """Returns experiment -> its record, of one step."""
   return {
     config: run
-    for (config, to, given), run in records.items()
-    if (to, given) == (target, flags)
+    for (config, to, given, _), run in records.items()
+    if (to, given) == (target, flags) and run.get("steps_per_call", 1) == 1
   }
 
 
@@ -298,9 +327,9 @@ def _growth(now: Records) -> list[str]:
   for config in GROWN:
     runs = [
       run
-      for (name, target, _), run in now.items()
+      for (name, target, *_), run in now.items()
       if name == config and target.partition(":")[0] == TPU and "cycles" in run
-      if run["precision"] == "float32"
+      if run["precision"] == "float32" and run["steps_per_call"] == 1
     ]
     runs.sort(key=lambda run: (run["devices"], run["batch_size"]))
     if not runs or runs[-1]["devices"] == 1:

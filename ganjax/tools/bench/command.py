@@ -23,6 +23,7 @@ ROUNDS = 2
 PATIENCE = 5  # Seconds before a line says how far it is,
 PLAIN_SECONDS = 10  # and between two where there is no terminal.
 NUM_OPS = 15
+NUM_STEPS = 20
 # Of data that nobody has but the user: as the papers have them.
 UNKNOWN_DATA = {
   "ffhq64_r3gan": ["--image-shape=64,64,3", "--num-images=70000"],
@@ -33,10 +34,15 @@ ALONE = {
   "all": ("has its own experiments", "config plain profile pipeline loop"),
   "pipeline": ("makes no step", "plain profile loop"),
   "loop": ("trains as it is", "config plain profile image-shape num-classes"),
-  "target": ("runs nothing", "plain profile pipeline loop"),
+  "target": ("runs nothing", "plain profile pipeline loop steps"),
 }
 # A flag -> the flag that it is for.
-ONLY_WITH = {"scan": "target", "hlo": "target", "num-images": "target"}
+ONLY_WITH = {
+  "scan": "target",
+  "hlo": "target",
+  "num-images": "target",
+  "out": "target or --all",
+}
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add = parser.add_argument
   add("--config", metavar="FILE[:ARG]", help="an experiment, as for training")
-  add("--steps", type=int, default=20, metavar="N", help="how many (20)")
+  add("--steps", type=int, metavar="N", help="how many (20)")
   add("--plain", action="store_true", help="convolutions as they are written")
   add(
     "--pipeline",
@@ -113,8 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--out",
     type=pathlib.Path,
     metavar="DIR",
-    help="where --all writes (results); with --target alone, where the page "
-    "is to which the step is added",
+    help="where --all writes (results); with --target, where the record of "
+    "the step is added to accelerators.json and its page",
   )
 
 
@@ -126,13 +132,19 @@ def run(args: argparse.Namespace) -> None:
       failed.
     OSError: a file cannot be written.
   """
-  if args.all:
-    args.out = args.out or pathlib.Path("results")
   if args.precision:
     args.flags = [f"--config.precision={args.precision}", *args.flags]
-  if args.steps < 1:
+  if args.steps is not None and args.steps < 1:
     raise errors.UserError(f"--steps {args.steps} must be 1 or more")
+  for name in ("num_images", "num_classes"):
+    value = getattr(args, name)
+    if value < 0:
+      flag = name.replace("_", "-")
+      raise errors.UserError(f"--{flag} {value} must be 0 or more")
   _check_alone(args)
+  args.steps = args.steps or NUM_STEPS
+  if args.all:
+    args.out = args.out or pathlib.Path("results")
   if args.target and args.all:
     estimate_all(args, args.flags, args.command)
   elif args.target:
@@ -155,7 +167,7 @@ def _check_alone(args: argparse.Namespace) -> None:
     if name in given and wrong:
       raise errors.UserError(f"--{name} {why}: leave out --{wrong}")
   for name, other in ONLY_WITH.items():
-    if name in given and other not in given:
+    if name in given and given.isdisjoint(other.split(" or --")):
       raise errors.UserError(f"--{name} is for --{other}: give both")
 
 
@@ -181,26 +193,57 @@ def estimate_one(args: argparse.Namespace, flags: list[str]) -> None:
   """Compiles one experiment for accelerators; prints what the compiler says."""
   spec = args.config or config_flags.DEFAULT
   config, _ = config_flags.parse(["bench", f"--config={spec}", *flags])
-  from ganjax.tools.bench import accelerators, estimate, report, targets
+  from ganjax.tools.bench import (
+    accelerators,
+    estimate,
+    measure,
+    report,
+    targets,
+  )
 
   targets.on_cpu()
   target = targets.find(args.target)
+  # What can go wrong with files goes wrong before an hour of compiling.
+  if args.out:
+    accelerators.read(args.out)
+  if args.hlo:
+    _check_text_file(pathlib.Path(args.hlo))
   arrays = estimate.abstract_arrays(
     config, args.image_shape, args.num_classes, args.num_images
   )
   with _waiting(f"{spec}: compiling for {args.target}"):
     record, texts = estimate.estimate(config, arrays, target, args.scan)
-  record = dict(config=spec, overrides=flags) | record
-  if args.hlo:
-    for i, text in enumerate(texts):
-      path = pathlib.Path(args.hlo)
-      if i:  # A kind of step each, where parts of it are lazy.
-        path = path.with_stem(f"{path.stem}-{i + 1}")
-      path.write_text(text, encoding="utf-8")
-  if args.out:
-    accelerators.add(args.out, args.command, [record])
+  named = dict(config=spec, overrides=flags, options=_options(args))
+  known = args.num_images or arrays.images.shape[0] != measure.NUM_IMAGES
+  assumed = 0 if known else measure.NUM_IMAGES
+  record = named | record | dict(assumed=assumed)
   report.show(record)
   print(json.dumps(record), flush=True)
+  for i, text in enumerate(texts if args.hlo else []):
+    path = pathlib.Path(args.hlo)
+    if i:  # A kind of step each, where parts of it are lazy.
+      path = path.with_stem(f"{path.stem}-{i + 1}")
+    path.write_text(text, encoding="utf-8")
+  if args.out:
+    accelerators.add(args.out, args.command, [record])
+
+
+def _check_text_file(path: pathlib.Path) -> None:
+  """Raises a `UserError` if a text cannot be written there."""
+  if path.is_dir() or not path.parent.is_dir():
+    raise errors.UserError(f"--hlo {path}: no file can be written there")
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+  """Returns the flags beside those of the config that change a program."""
+  shape = args.image_shape
+  given = {
+    "image-shape": ",".join(map(str, shape)) if shape else "",
+    "num-classes": args.num_classes,
+    "num-images": args.num_images,
+  }
+  found = [f"--{name}={value}" for name, value in given.items() if value]
+  return [*found, "--scan"] if args.scan else found
 
 
 def measure_pipeline(args: argparse.Namespace, flags: list[str]) -> None:
@@ -268,8 +311,12 @@ def estimate_all(
   compiler of TPUs serves one at a time.
   """
   from ganjax.runs import configs
-  from ganjax.tools.bench import accelerators
+  from ganjax.tools.bench import accelerators, targets
 
+  # Before the first of them: its compiler may be missing.
+  targets.on_cpu()
+  targets.find(args.target)
+  accelerators.read(args.out)
   flags = [f"--target={args.target}", *flags]
   if args.scan:
     flags.append("--scan")
@@ -279,7 +326,8 @@ def estimate_all(
     try:
       run = _run(given)
     except errors.UserError as error:
-      run = dict(config=name, target=args.target, error=str(error))
+      why = f"{error}".replace(sys.executable, "python")
+      run = dict(config=name, target=args.target, error=why)
     # At once: it takes an hour, and may be broken off.
     path = accelerators.add(args.out, command, [run])
     print(f"{name:24} {_outcome(run)}", flush=True)

@@ -22,7 +22,7 @@ from ganjax import data
 from ganjax.data import sources
 from ganjax.runs import configs
 from ganjax.tools.bench import hlo, measure, targets
-from ganjax.training import program, train
+from ganjax.training import feed, program, recorder, train
 
 NUM_DEAREST = 10
 # The folder of the package: the repository, or where it was installed.
@@ -96,14 +96,13 @@ def estimate(
   """
   devices = target.devices
   configs.check_devices(config, len(devices))
-  streams = config.stream.mode in ("always", "files")
+  size = _num_bytes(arrays.images)
+  streams = feed.is_streamed(config, size, target.chip.memory)
   source = sources.Rows(_few(arrays)) if streams else None
   parts = train.build_parts(config, arrays, devices, source)
   num_steps = 1
   if scan and not streams:
-    num_steps = program.steps_per_dispatch(
-      config.steps_per_dispatch, [config.log_every], devices
-    )
+    num_steps = recorder.steps_per_dispatch(config.to_dict(), devices)
   members = config.population.seeds
   step = program.make_step(
     parts.system, parts.prepare, devices, streams, members > 0
@@ -142,8 +141,9 @@ def estimate(
   if needed is not None:
     return record | dict(fits=False, needed_bytes=needed) | _where(target), []
   texts = [made.as_text() for _, made in compiled]
+  branches = _shares(parts.system) if num_steps > 1 else ()
   programs = [
-    Part(share, hlo.Program(text), made)
+    Part(share, hlo.Program(text, branches), made)
     for (share, made), text in zip(compiled, texts, strict=True)
   ]
   record |= _time(programs, target, useful, num_steps, parts, config)
@@ -151,9 +151,10 @@ def estimate(
   record |= _work(programs, num_steps)
   record["collectives"] = _collectives(programs, num_steps)
   record["dearest"] = _dearest(programs, target, num_steps)
-  record["dataset_bytes"] = _num_bytes(arrays.images)
-  at_rest = parts.feed.at_rest(arrays)
-  record["touch_dataset"] = _touching(programs, at_rest.images)
+  at_rest = parts.feed.at_rest(arrays).images
+  record["dataset_bytes"] = 0 if streams else _num_bytes(at_rest)
+  record["touch_dataset"] = _touching(programs, at_rest)
+  record["open_loops"] = sum(part.program.open_loops for part in programs)
   if target.chip.sheet:
     record |= _kernels(programs, num_steps)
   return record | _where(target), texts
@@ -201,6 +202,13 @@ def _lowered(
   skips = collections.Counter(system.skip(i) for i in range(period))
   for skip, times in skips.items():
     yield times / period, step.single(skip).lower(*arguments)
+
+
+def _shares(system: Any) -> tuple[float, ...]:
+  """Returns the share of steps that make each choice, as a scan has them."""
+  period = measure.period_of(system)
+  skips = collections.Counter(system.skip(i) for i in range(period))
+  return tuple(skips[skip] / period for skip in sorted(skips))
 
 
 def _needed(text: str) -> int | None:
@@ -281,8 +289,11 @@ def _collectives(programs: list[Part], num_steps: int) -> dict[str, Any]:
       row = found.setdefault(
         one.opcode.removesuffix("-start"), dict(count=0.0, bytes=0.0)
       )
+      # What is begun may return its operands beside its result.
+      more = one.result_bytes - (one.moved_bytes - one.result_bytes)
+      begun = one.opcode.endswith("-start") and more > 0
       row["count"] += times
-      row["bytes"] += times * one.result_bytes
+      row["bytes"] += times * (more if begun else one.result_bytes)
   return found
 
 

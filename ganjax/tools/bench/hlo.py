@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 # A line that begins a computation, and one of its operations.
 _BEGIN = re.compile(r"(ENTRY )?%?([\w.\-]+) .*-> .*\{$")
@@ -111,11 +111,20 @@ class Program:
   Attributes:
     operations: all that run, those of loops and branches among them.
     computations: name -> its operations, of every computation.
+    open_loops: loops whose number of turns is not known and counted as 1.
   """
 
-  def __init__(self, text: str):
-    """Reads what `Compiled.as_text` returned."""
-    self.computations: dict[str, list[Operation]] = {}
+  def __init__(self, text: str, branches: Sequence[float] = ()):
+    """Reads what `Compiled.as_text` returned.
+
+    Args:
+      text: of the program.
+      branches: how often each branch of a condition is taken, of those that
+        have so many; all are as likely where that is not known.
+    """
+    self._branches = branches
+    self.open_loops = 0
+    self.computations: dict[str, list[Operation]] = {"": []}
     self._frames = _Frames(text)
     entry = ""
     name = ""
@@ -152,10 +161,14 @@ class Program:
       inner = times
       if operation.opcode == "while":
         inner *= self._trips(operation)
-      # Which branch runs is not known here: the first, as likely as another.
       called = operation.called()
-      share = 1 / len(called) if operation.opcode == "conditional" else 1.0
-      for name in called:
+      shares = [1.0] * len(called)
+      if operation.opcode == "conditional":
+        shares = [1 / len(called)] * len(called)
+        by_number = _BRANCHES.search(operation.text)
+        if by_number and len(self._branches) == len(called):
+          shares = [*self._branches]
+      for name, share in zip(called, shares, strict=True):
         yield from self._running(name, inner * share)
 
   def _trips(self, loop: Operation) -> int:
@@ -164,14 +177,15 @@ class Program:
     if known:
       return int(known[1])
     condition = _CONDITION.search(loop.text)
-    if condition is None:
-      return 1
     limits = [
       int(_in_parentheses(one.text))
-      for one in self.computations[condition[1]]
+      for one in self.computations[condition[1] if condition else ""]
       if one.opcode == "constant" and one.result.startswith("s32[]")
     ]
-    return limits[0] if len(limits) == 1 else 1
+    if len(limits) == 1:
+      return limits[0]
+    self.open_loops += 1
+    return 1
 
   def _gathered(self, operation: Operation) -> set[int]:
     """Returns the places of operands of which an operation reads some rows."""

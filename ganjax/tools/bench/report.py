@@ -24,10 +24,13 @@ def show(record: dict[str, Any]) -> None:
 
 def rows(record: dict[str, Any]) -> dict[str, str]:
   """Returns name -> text of what there is to say in a line."""
+  # Their cores are devices of their own.
+  half = record["target"].startswith(("v3", "v4"))
+  core = ", each half of a chip" if half else ""
   size = f"batch {record['batch_size']}, {record['d_steps']} D to 1 G"
   found = {
     "experiment": f"{record['config']}, {record['precision']}, {size}",
-    "target": f"{record['devices']} {record['device']}; nothing was run",
+    "target": f"{record['devices']} {record['device']}{core}; nothing was run",
   }
   if record["steps_per_call"] > 1:
     found["program"] = f"{record['steps_per_call']} steps in one dispatch"
@@ -78,7 +81,7 @@ def rows(record: dict[str, Any]) -> dict[str, str]:
   at_rest = number(record["dataset_bytes"] / MB)
   touched = record["touch_dataset"]
   if record["dataset"] == "streamed":
-    found["dataset"] = "streamed"
+    found["dataset"] = "streamed, a step at a time"
   elif touched:
     found["dataset"] = f"all of its {at_rest} MB are moved by {touched[0]}"
   else:
@@ -87,6 +90,12 @@ def rows(record: dict[str, Any]) -> dict[str, str]:
     found["collectives"] = ", ".join(
       f"{number(row['count'])} {name} of {number(row['bytes'] / MB)} MB in all"
       for name, row in record["collectives"].items()
+    )
+  if record.get("assumed"):
+    found["dataset"] += f"; {record['assumed']:,} images are assumed"
+  if record["open_loops"]:
+    found["loops"] = (
+      f"{record['open_loops']} of unknown length are counted once"
     )
   found["compilation"] = (
     f"{number(record['compile_s'])} s ({number(record['compile_cpu_s'])} s of "

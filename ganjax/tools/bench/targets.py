@@ -142,9 +142,11 @@ def find(name: str) -> Target:
   Raises:
     UserError: there is no such target, or its compiler is not installed.
   """
-  kind, _, size = name.partition(":")
+  kind, colon, size = name.partition(":")
   if kind not in CHIPS:
     raise errors.unknown("--target", kind, CHIPS)
+  if colon and size in ("", "1"):  # One name for one thing.
+    raise errors.UserError(f"--target {name} must be {kind}, for one of them")
   if kind in TPUS:
     return Target(name, CHIPS[kind], _tpus(name, kind, size))
   return Target(name, CHIPS[kind], _gpus(name, kind, size))
