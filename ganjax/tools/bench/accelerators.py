@@ -94,7 +94,7 @@ def draw(before: Record, now: Record, path: pathlib.Path) -> None:
   from matplotlib import figure
 
   drawing = figure.Figure(figsize=(9, 6), layout="constrained")
-  axes = drawing.subplots(2, 1)
+  axes = drawing.subplots(2, 1, sharex=True)  # What shrinks looks smaller.
   for title, run, axis in (("before", before, axes[0]), ("now", now, axes[1])):
     rows = run["dearest"]
     names = [_name(row) for row in rows] + ["all others"]
@@ -102,7 +102,7 @@ def draw(before: Record, now: Record, path: pathlib.Path) -> None:
     shown.append(run["cycles"] - sum(shown))
     places = range(len(names))
     bars = axis.barh(places, [value / 1e6 for value in shown])
-    axis.bar_label(bars, [f"{value / 1e6:.2f}" for value in shown], padding=3)
+    axis.bar_label(bars, [f"{value / 1e6:.3f}" for value in shown], padding=3)
     axis.set_yticks(places, names, fontsize=8)
     axis.invert_yaxis()
     axis.margins(x=0.1)
@@ -152,8 +152,8 @@ def page_text(now: Records, before: Records, commands: Iterable[str]) -> str:
     "",
     page.fill(
       "These are estimates of compilers: nothing here was run on a TPU or a "
-      "GPU. The compilers of both run on a CPU, and `ganjax bench --target` "
-      "compiles for them the step that training would run there."
+      "GPU. The compilers of both run on a CPU, and by `--target` the command "
+      "`ganjax bench` compiles for them the step that training runs there."
     ),
     "",
     page.fill(
