@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 AXIS = "devices"
+LANES = 128  # Of a TPU: numbers of the last axis that lie side by side.
 MEMBERS = "members"  # Of a population, see `population`.
 
 # Members of a population are traced by several threads at once.

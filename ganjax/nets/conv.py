@@ -37,7 +37,6 @@ DIMS = ("NHWC", "HWIO", "NHWC")
 CACHED = 2**18
 # A TPU turns a kernel in less time than images of so many times its size.
 LARGER = 2
-LANES = 128  # Of a TPU: channels that are computed side by side.
 # So few channels are better multiplied with all places of the kernel at once.
 FEW = 4
 
@@ -94,7 +93,7 @@ def _wide_groups(kernel: jax.Array, groups: int) -> tuple[jax.Array, int]:
   wait, and does not move its images into an order of groups and back.
   """
   size, _, channels, out = kernel.shape
-  fitting = range(1, LANES // channels + 1)
+  fitting = range(1, parallel.LANES // channels + 1)
   merged = max((n for n in fitting if groups % n == 0), default=1)
   if merged == 1:
     return kernel, groups

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from ganjax import data, errors, processes
+from ganjax import data, errors, parallel, processes
 from ganjax.data import sources, streaming
 from ganjax.runs import configs
 from ganjax.training import program
@@ -19,8 +19,6 @@ from ganjax.training import program
 MODES = ("auto", "always", "never", "files")
 # So many examples of streamed data are enough to initialise a system.
 NUM_FIRST = 4096
-
-LANES = 128  # Of a TPU: numbers that lie side by side.
 
 # `(step, count) -> (arrays, indices)` of `count` steps, see `make_step`.
 Batches: TypeAlias = Callable[[int, int], tuple[Any, Any]]
@@ -208,7 +206,7 @@ class Feed:
   def at_rest(self, arrays: data.Arrays) -> data.Arrays:
     """Returns the training set, or its shapes, as it lies on a device."""
     on_tpu = self.devices[0].platform == "tpu"
-    return rows(arrays, multiple=LANES if on_tpu else 1)
+    return rows(arrays, multiple=parallel.LANES if on_tpu else 1)
 
   @functools.cached_property
   def _on_devices(self) -> data.Arrays:

@@ -353,7 +353,7 @@ def _flatten(
   for equation in jaxpr.eqns:
     name = equation.primitive.name
     inputs = [read(x) for x in equation.invars]
-    called = list(_jaxprs(equation.params))
+    called = list(functions(equation.params))
     place = len(operations)
     if name in RENAMES:
       outputs = inputs[:1]
@@ -377,7 +377,7 @@ def _is_call(equation: Any, called: Sequence[Any]) -> bool:
   return len(called[0].invars) == len(equation.invars)
 
 
-def _jaxprs(params: Any) -> Iterator[Any]:
+def functions(params: Any) -> Iterator[Any]:
   """Yields the functions that stand in an equation's parameters."""
   for value in jax.tree.leaves(params, is_leaf=lambda x: hasattr(x, "jaxpr")):
     value = getattr(value, "jaxpr", value)  # A closed one has constants, too.

@@ -12,8 +12,8 @@ import pytest
 from ganjax import data, parallel
 from ganjax.data import sources
 from ganjax.runs import configs
-from ganjax.tools.bench import estimate, flops
-from ganjax.training import feed, program, train
+from ganjax.tools.bench import estimate
+from ganjax.training import feed, memory, program, train
 
 # A prime: the size of an array is a multiple of it where there is a number for
 # each image, and nowhere else.
@@ -61,7 +61,7 @@ def of_whole(jaxpr, inside=()):
     if not any(map(is_whole, [*variables, *eqn.outvars])):
       continue
     path = (*inside, eqn.primitive.name)
-    called = list(flops._jaxprs(eqn.params))
+    called = list(memory.functions(eqn.params))
     # What calls others hands the arrays on; what becomes of them is theirs.
     for one in called:
       yield from of_whole(one, path)

@@ -11,11 +11,13 @@ are counted, nothing else.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from jax.interpreters import partial_eval
+
+from ganjax.training import memory
 
 
 class Count(NamedTuple):
@@ -59,21 +61,13 @@ def _count_equation(equation: Any) -> Count:
   params = equation.params
   if name in PRODUCTS:
     return Count(PRODUCTS[name](equation))
-  inner = [_count(jaxpr) for jaxpr in _jaxprs(params)]
+  inner = [_count(jaxpr) for jaxpr in memory.functions(params)]
   if name == "cond":
     return max(inner)  # Only one of its branches runs.
   total = sum(inner, Count(0))
   if name == "scan":
     return total._replace(flops=total.flops * params["length"])
   return total + Count(0, int(name == "while" and total.flops > 0))
-
-
-def _jaxprs(params: Any) -> Iterator[Any]:
-  """Yields the functions that stand in an equation's parameters."""
-  for value in jax.tree.leaves(params, is_leaf=lambda x: hasattr(x, "jaxpr")):
-    value = getattr(value, "jaxpr", value)  # A closed one has constants, too.
-    if hasattr(value, "eqns"):
-      yield value
 
 
 def _dot_general(equation: Any) -> int:
