@@ -39,7 +39,7 @@ def load(
   """
   memory = _memory(devices[processes.own(devices)[0]])
   if config.stream.mode == "files":
-    source = _files(config)
+    source = file_opener(config)()
     return source, _examples(source, range(min(NUM_FIRST, len(source))))
   arrays = configs.load_data(config, "train")
   if is_streamed(config, arrays.images.nbytes, memory):
@@ -66,8 +66,8 @@ def is_streamed(config: configs.Config, size: int, memory: int) -> bool:
   return mode != "never"
 
 
-def _files(config: configs.Config) -> sources.Source:
-  """Returns the dataset's files as a source.
+def file_opener(config: configs.Config) -> Callable[[], sources.Source]:
+  """Returns what opens the dataset's files as a source.
 
   Raises:
     UserError: the dataset has none, or classes are to be left out: a class is
@@ -85,7 +85,7 @@ def _files(config: configs.Config) -> sources.Source:
     raise errors.UserError(
       f"config.stream.mode='files' does not go with {why}; set it to 'always'"
     )
-  return find("train", **spec)
+  return functools.partial(find, "train", **spec)
 
 
 def _examples(source: sources.Source, numbers: Any) -> data.Arrays:

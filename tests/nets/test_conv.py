@@ -187,3 +187,29 @@ def test_the_batch_is_cut_where_patches_leave_the_cache():
   assert conv._num_parts(same, (64, 8, 8, 128)) == 1
   assert conv._num_parts(halve, (64, 32, 32, 128)) == 16
   assert conv._num_parts(same, (7, 64, 64, 64)) == 7
+
+
+@pytest.mark.parametrize(
+  ("channels", "groups", "now"),
+  [
+    (64, 16, 1),  # All 16 groups of 4 are one of 64.
+    (256, 16, 2),  # 8 groups of 16 fill the 128 lanes.
+    (96, 3, 1),  # 3 groups of 32: all of them fit.
+    (160, 5, 5),  # 4 of 32 would fit, but do not divide 5.
+    (256, 2, 2),  # They fill the lanes as they are.
+  ],
+)
+def test_groups_of_a_tpu_fill_its_lanes(channels, groups, now):
+  # By hand: the most groups that fit and that divide become one.
+  _, k = draw(3, channels // groups, 2 * channels)
+  x, _ = draw(3, channels, 1)
+
+  def grouped(x, k):
+    return conv.conv(x, k, padding=1, groups=groups)
+
+  with conv.plain():
+    theirs = derivatives(grouped)(x, k)
+  with parallel.traced_for("tpu"):
+    ours = derivatives(lambda x, k: grouped(x, k))(x, k)
+  close(ours, theirs)
+  assert conv._wide_groups(k, groups)[1] == now

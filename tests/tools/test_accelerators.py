@@ -7,7 +7,8 @@ import pytest
 
 from ganjax import errors, files
 from ganjax.nets import conv
-from ganjax.tools.bench import accelerators, estimate, report, targets
+from ganjax.runs import configs
+from ganjax.tools.bench import accelerators, estimate, hlo, report, targets
 
 
 @pytest.mark.parametrize(
@@ -301,3 +302,40 @@ def test_what_people_wrote_below_the_tables_stays(tmp_path):
 )
 def test_the_smallest_chip(needed, chip):
   assert accelerators.smallest(needed, accelerators.GPU_SIZES) == chip
+
+
+# What is begun returns its operand, too, and a reduction its result alone.
+BEGUN = """\
+HloModule jit_step
+
+ENTRY %main (a: f32[16]) -> f32[64] {
+  %a = f32[16]{0} parameter(0)
+  %gather = (f32[16]{0}, f32[64]{0}) all-gather-start(%a), dimensions={0}
+  %whole = f32[64]{0} all-gather-done(%gather)
+  %scatter = ((f32[64]{0}), f32[16]{0}) reduce-scatter-start(%whole)
+  %part = f32[16]{0} reduce-scatter-done(%scatter)
+  %sum = f32[16]{0} all-reduce-start(%part), to_apply=%add
+  ROOT %done = f32[16]{0} all-reduce-done(%sum)
+}
+"""
+
+
+def test_bytes_of_what_devices_say_are_those_of_the_results():
+  part = estimate.Part(0.5, hlo.Program(BEGUN), None)
+  found = estimate._collectives([part, part], 1)
+  assert {name: row["bytes"] for name, row in found.items()} == {
+    "all-gather": 4 * 64,
+    "reduce-scatter": 4 * 16,
+    "all-reduce": 4 * 16,
+  }
+  assert {row["count"] for row in found.values()} == {1.0}
+
+
+def test_branches_of_a_scan_stand_in_the_order_of_its_choices():
+  """By hand: R1 is due in one step of four."""
+  config = configs.resolve(configs.load("digits_dcgan:smoke"))
+  config.penalties = dict(r1=dict(gamma=1.0, every=4))
+  system = configs.build(configs.resolve(config), (16, 16, 1), 10)
+  skips = sorted({system.skip(step) for step in range(4)})
+  shares = dict(zip(skips, estimate._shares(system), strict=True))
+  assert shares == {(): 0.25, ("r1",): 0.75}

@@ -98,6 +98,8 @@ def estimate(
   configs.check_devices(config, len(devices))
   size = _num_bytes(arrays.images)
   streams = feed.is_streamed(config, size, target.chip.memory)
+  if config.stream.mode == "files":
+    feed.file_opener(config)  # Refuses what has none; none is read here.
   source = sources.Rows(_few(arrays)) if streams else None
   parts = train.build_parts(config, arrays, devices, source)
   num_steps = 1
